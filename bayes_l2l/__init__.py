@@ -1,0 +1,1 @@
+"""Bayesian scaling laws and loss-to-loss prediction."""

@@ -1,0 +1,334 @@
+"""From a table as it was found to the canonical long one, or a refusal with everything that is wrong with it.
+
+Checks do not stop at the first fault: each adds a sentence with row and column to one list, and the table is
+refused once, with all of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from bayes_l2l.columns import (
+    CORE_COLUMNS,
+    LONG_COLUMNS,
+    MADE_COLUMNS,
+    OPTIONAL_COLUMNS,
+    RUN_COLUMNS,
+    ColumnMap,
+)
+from bayes_l2l.errors import TableError, did_you_mean
+from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN
+from bayes_l2l.notes import Note
+from bayes_l2l.tables import RawTable, ids, is_blank, numbers, typed
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Loss (nats/token) of guessing uniformly among 262144 tokens: no set of trained models has its median above.
+UNIFORM_GUESS = math.log(2**18)
+_ABSURD_LOSS = 20.0  # nats/token: beyond any run that diverged
+_IDS = ("run_id", "train_set", "eval_set")
+# Columns of the work in progress: the row as a person knows it, and the column that the loss was read from.
+_ROW, _COLUMN = "_row", "_column"
+
+
+def canonical(
+    raw: RawTable, columns: ColumnMap, *, min_runs: int = 2
+) -> tuple[pd.DataFrame, tuple[Note, ...]]:
+    """Validate a table and bring it into the canonical long form.
+
+    Parameters
+    ----------
+    raw : RawTable
+        Long or wide, as `columns` says.
+    columns : ColumnMap
+        Which column means what.
+    min_runs : int, default 2
+        Fewest runs that the table may have.
+
+    Returns
+    -------
+    pandas.DataFrame
+        `CORE_COLUMNS`, those of `OPTIONAL_COLUMNS` that the table has (``metric`` always), and the columns
+        carried along; one row a run and evaluation.
+    tuple of Note
+        What was noticed while reading.
+
+    Raises
+    ------
+    TableError
+        With all faults.
+    """
+    faults: list[str] = []
+    frame = _without_repeats(raw, faults)
+    known = RUN_COLUMNS if columns.wide else LONG_COLUMNS
+    required = [name for name in known if name not in MADE_COLUMNS + OPTIONAL_COLUMNS]
+    found = _locate(frame, columns, known, required, faults)
+    if not columns.wide and not found.keys() & {"eval_set", "loss"} and not columns.columns:
+        faults.append("if it has one row a run, say in a mapping file which columns are losses")
+    table = _renamed(frame, found, raw.rows)
+    for name in RUN_COLUMNS:
+        if name in found:
+            table[name] = _run_values(table, name, found[name], faults)
+    carried = _carried(frame, columns, found, faults)
+    notes = _near_misses(found, carried)
+    table = table.join(_kept(frame, carried, text=raw.text))
+    if columns.wide:
+        table, missing = _melt(table, frame, columns, faults)
+        notes += missing
+    else:
+        _check_evaluations(table, found, faults)
+    if "eval_set" in table:
+        table["eval_set"] = table["eval_set"].replace(columns.eval_names)
+    if set(CORE_COLUMNS) - set(MADE_COLUMNS) <= set(table.columns):
+        _make_missing(table)
+        _check_runs(table, faults, min_runs)
+        _check_units(table, faults)
+    if faults:
+        raise TableError(faults, table=raw.name)
+    leading = [name for name in LONG_COLUMNS if name in table]
+    rest = [name for name in table if name not in (*LONG_COLUMNS, _ROW, _COLUMN)]
+    return table[leading + rest].reset_index(drop=True), notes
+
+
+def points(raw: RawTable) -> pd.DataFrame:
+    """Validate a table of points to forecast.
+
+    Parameters
+    ----------
+    raw : RawTable
+        With columns ``params, tokens`` and perhaps ``train_set, eval_set``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Those columns.
+
+    Raises
+    ------
+    TableError
+        With all faults.
+    """
+    faults: list[str] = []
+    frame = _without_repeats(raw, faults)
+    known = ("train_set", "eval_set", "params", "tokens")
+    found = _locate(frame, ColumnMap(), known, ("params", "tokens"), faults)
+    table = _renamed(frame, found, raw.rows)
+    for name, column in found.items():
+        table[name] = _run_values(table, name, column, faults)
+    if faults:
+        raise TableError(faults, table=raw.name)
+    return table[list(found)]
+
+
+def _without_repeats(raw: RawTable, faults: list[str]) -> pd.DataFrame:
+    """Return the frame with unique column names and a fresh index."""
+    repeated = raw.frame.columns[raw.frame.columns.duplicated()].unique()
+    faults += [f"more than one column is called {name!r}; keep one" for name in repeated]
+    if not len(raw.frame):
+        faults.append("there are no rows below the header")
+    return raw.frame.loc[:, ~raw.frame.columns.duplicated()].reset_index(drop=True)
+
+
+def _locate(
+    frame: pd.DataFrame,
+    columns: ColumnMap,
+    known: Iterable[str],
+    required: Iterable[str],
+    faults: list[str],
+) -> dict[str, str]:
+    """Return the column of each known name that the table has."""
+    found = {}
+    for name in known:
+        column = columns.columns.get(name, name)
+        if column in frame:
+            found[name] = column
+        elif name in columns.columns:
+            faults.append(_absent(column, frame, f"which {columns.source} names as {name}"))
+        elif name in required:
+            faults.append(_absent(column, frame))
+    return found
+
+
+def _absent(column: str, frame: pd.DataFrame, said: str = "") -> str:
+    return f"there is no column {column!r}{', ' + said if said else ''}{did_you_mean(column, frame.columns)}"
+
+
+def _renamed(frame: pd.DataFrame, found: Mapping[str, str], rows: Iterable[str]) -> pd.DataFrame:
+    table = frame[list(found.values())].set_axis(list(found), axis=1)
+    table[_ROW] = list(rows)
+    return table
+
+
+def _run_values(table: pd.DataFrame, name: str, column: str, faults: list[str]) -> pd.Series:
+    """Check a column that every row of a table has, wide or long."""
+    if name in _IDS:
+        return ids(table[name], table[_ROW], column, faults)
+    return numbers(table[name], table[_ROW], column, faults, blank_ok=name in MADE_COLUMNS)
+
+
+def _carried(
+    frame: pd.DataFrame, columns: ColumnMap, found: Mapping[str, str], faults: list[str]
+) -> list[str]:
+    """Return the names of the columns that have no meaning here and are kept as they are."""
+    used = {*found.values(), *(column for column, _ in columns.evaluations.values())}
+    others = [str(name) for name in frame if name not in used]
+    if columns.keep is None:
+        return others
+    faults += [
+        _absent(name, frame, f"which {columns.source} keeps") for name in columns.keep if name not in frame
+    ]
+    return [name for name in others if name in columns.keep]
+
+
+def _kept(frame: pd.DataFrame, carried: list[str], *, text: bool) -> pd.DataFrame:
+    kept = frame[carried].apply(typed) if text and carried else frame[carried]
+    # A column that only shares its name with a canonical one must not pass for it.
+    return kept.rename(columns={name: f"{name}_in_table" for name in (*LONG_COLUMNS, _ROW, _COLUMN)})
+
+
+def _near_misses(found: Mapping[str, str], carried: Iterable[str]) -> tuple[Note, ...]:
+    """Note columns that are carried along but look like a misspelt optional one."""
+    absent = [name for name in (*MADE_COLUMNS, *OPTIONAL_COLUMNS) if name not in found]
+    hints = {name: did_you_mean(name, absent) for name in carried}
+    return tuple(
+        Note("near_miss_column", "info", f"column {name!r} is not used{hint}", {"column": name})
+        for name, hint in hints.items()
+        if hint
+    )
+
+
+def _check_evaluations(table: pd.DataFrame, found: Mapping[str, str], faults: list[str]) -> None:
+    """Check, in place, the columns of a long table that belong to an evaluation."""
+    rows = table[_ROW]
+    if "eval_set" in found:
+        table["eval_set"] = ids(table["eval_set"], rows, found["eval_set"], faults)
+    if "metric" in found:
+        table["metric"] = table["metric"].astype(str).str.strip()
+        known = table["metric"].isin(["loss", "error"])
+        wrong = table[~known]
+        faults += [
+            f"{row}, column {found['metric']!r}: {value!r} must be 'loss' or 'error'"
+            for row, value in zip(wrong[_ROW], wrong["metric"], strict=True)
+        ]
+        table["metric"] = table["metric"].where(known)
+    else:
+        table["metric"] = "loss"
+    if "loss" in found:
+        table["loss"] = _losses(table.assign(**{_COLUMN: found["loss"]}), faults)
+        table[_COLUMN] = found["loss"]
+    for name, zero_ok, top in (
+        ("loss_se", True, math.inf),
+        ("n_items", False, math.inf),
+        ("chance", True, 1.0),
+    ):
+        if name in found:
+            cells, column = table[name], found[name]
+            table[name] = numbers(cells, rows, column, faults, blank_ok=True, zero_ok=zero_ok, top=top)
+
+
+def _losses(table: pd.DataFrame, faults: list[str]) -> pd.Series:
+    """Losses above 0, and error rates from 0 to 1."""
+    import pandas as pd
+
+    values = pd.Series(math.nan, index=table.index)
+    for (metric, column), part in table.groupby(["metric", _COLUMN], sort=False):
+        is_error = metric == "error"
+        top = 1.0 if is_error else math.inf
+        values[part.index] = numbers(part["loss"], part[_ROW], str(column), faults, zero_ok=is_error, top=top)
+    return values
+
+
+def _melt(
+    table: pd.DataFrame, frame: pd.DataFrame, columns: ColumnMap, faults: list[str]
+) -> tuple[pd.DataFrame, tuple[Note, ...]]:
+    """One row a run to one row a run and evaluation; blank cells are evaluations that were not made."""
+    import pandas as pd
+
+    pieces = []
+    for evaluation, (column, metric) in columns.evaluations.items():
+        if column in frame:
+            piece = table.assign(eval_set=evaluation, metric=metric, loss=frame[column].astype(object))
+            pieces.append(piece.assign(**{_COLUMN: column}))
+        else:
+            faults.append(_absent(column, frame, f"which {columns.source} names as {evaluation!r}"))
+    if not pieces or table.empty:
+        return table, ()
+    long = pd.concat(pieces, ignore_index=True)
+    blank = is_blank(long["loss"])
+    notes: tuple[Note, ...] = ()
+    if blank.all():
+        faults.append(f"there are no losses: all {len(long)} cells of the evaluations are blank")
+    elif blank.any():
+        counts = {str(name): int(n) for name, n in long["eval_set"][blank].value_counts().items()}
+        counts = dict(sorted(counts.items()))
+        most = max(counts, key=lambda name: counts[name])
+        message = f"{blank.sum()} of {len(long)} evaluations are blank and left out, most in {most!r}"
+        notes = (Note("missing_cells", "info", message, {"blank": counts}),)
+    long = long[~blank].reset_index(drop=True)
+    long["loss"] = _losses(long, faults)
+    return long, notes
+
+
+def _make_missing(table: pd.DataFrame) -> None:
+    """Fill in, in place, the run's name from what describes it and its FLOPs from 6 N D."""
+    computed = FLOPS_PER_PARAM_TOKEN * table["params"] * table["tokens"]
+    if "run_id" not in table:
+        sizes = [f"N={n:.10g} D={d:.10g}" for n, d in zip(table["params"], table["tokens"], strict=True)]
+        table["run_id"] = table["train_set"] + " " + sizes
+        table.loc[computed.isna(), "run_id"] = None
+    if "flops" in table:
+        of_run = table.groupby(["train_set", "run_id"])["flops"].transform("first")
+        table["flops"] = table["flops"].fillna(of_run).fillna(computed)
+    else:
+        table["flops"] = computed
+
+
+def _check_runs(table: pd.DataFrame, faults: list[str], min_runs: int) -> None:
+    """One (N, D, FLOPs) a run, one value a run and evaluation, one metric an evaluation, enough runs."""
+    run, cell = ["train_set", "run_id"], ["train_set", "run_id", "eval_set"]
+    for name in ("params", "tokens", "flops"):
+        first = table.groupby(run)[name].transform("first")
+        other = table[first.notna() & table[name].notna() & (first != table[name])].drop_duplicates(run)
+        faults += [
+            f"{row}: run {run_id!r} has {name} {value:g}, but {first[i]:g} in an earlier row; "
+            "give every run and checkpoint its own run_id"
+            for i, row, run_id, value in zip(
+                other.index, other[_ROW], other["run_id"], other[name], strict=True
+            )
+        ]
+    known = table[table[cell].notna().all(axis=1)]
+    first_row = known.groupby(cell)[_ROW].transform("first")
+    for (row, run_id), again in known[known.duplicated(cell)].groupby([_ROW, "run_id"], sort=False):
+        evaluations = again["eval_set"].tolist()
+        more = f" and {len(evaluations) - 1} more" if len(evaluations) > 1 else ""
+        faults.append(
+            f"{row}: a second value for run {run_id!r} on {evaluations[0]!r}{more} (the first is in "
+            f"{first_row[again.index[0]]}); keep one, or give repeated runs and checkpoints their own run_id"
+        )
+    mixed = table.groupby("eval_set")["metric"].nunique()
+    faults += [
+        f"evaluation {name!r} is given both as loss and as error; give the two different names"
+        for name in mixed.index[mixed > 1]
+    ]
+    n_runs = len(known.drop_duplicates(run))
+    if 0 < n_runs < min_runs:
+        faults.append(f"there is only {n_runs} run; a law needs at least {min_runs}")
+
+
+def _check_units(table: pd.DataFrame, faults: list[str]) -> None:
+    """Refuse percent and perplexity where nats per token are meant."""
+    losses = table[(table["metric"] == "loss") & table["loss"].notna()]
+    median = losses.groupby(["train_set", "eval_set"])["loss"].transform("median")
+    wrong = losses[(losses["loss"] > _ABSURD_LOSS) | (median > UNIFORM_GUESS)]
+    for evaluation, cells in wrong.groupby("eval_set"):
+        worst = cells.sort_values("loss", ascending=False, kind="stable").iloc[0]
+        n_losses = int((losses["eval_set"] == evaluation).sum())
+        faults.append(
+            f"column {worst[_COLUMN]!r}, evaluation {evaluation!r}: {len(cells)} of {n_losses} losses are "
+            f"too large for nats per token (up to {worst['loss']:g} in {worst[_ROW]}; uniform guessing "
+            f"costs about {UNIFORM_GUESS:.3g}); convert a perplexity with log(perplexity), and give a "
+            "percentage as a fraction with metric 'error'"
+        )
