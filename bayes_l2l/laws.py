@@ -120,7 +120,14 @@ def law_loss(
 
 
 def from_reference(
-    *, log_reducible_ref: Any, share: Any, alpha: Any, beta: Any, gamma: Any, log_N_ref: float, log_D_ref: float
+    *,
+    log_reducible_ref: Any,
+    share: Any,
+    alpha: Any,
+    beta: Any,
+    gamma: Any,
+    log_N_ref: float,
+    log_D_ref: float,
 ) -> tuple[Any, Any]:
     """A and B (logarithms) of the law whose value and split are given at a reference size.
 
@@ -149,7 +156,9 @@ def from_reference(
     )
 
 
-def log_optimal_params(log_flops: Any, *, log_A: Any, log_B: Any, alpha: Any, beta: Any, gamma: Any = 1.0) -> Any:
+def log_optimal_params(
+    log_flops: Any, *, log_A: Any, log_B: Any, alpha: Any, beta: Any, gamma: Any = 1.0
+) -> Any:
     """Logarithm of the compute-optimal model size N*(C), with D* = C / (6 N*).
 
     N*(C) = G (C/6)^(beta/(alpha+beta)), G = (alpha A^(alpha/gamma) / (beta B^(beta/gamma)))^(gamma/(alpha+beta)).
@@ -157,7 +166,9 @@ def log_optimal_params(log_flops: Any, *, log_A: Any, log_B: Any, alpha: Any, be
     """
     lib = _lib(log_flops, log_A, alpha)
     log_ratio = lib.log(alpha) - lib.log(beta) + alpha / gamma * log_A - beta / gamma * log_B
-    return gamma / (alpha + beta) * log_ratio + beta / (alpha + beta) * (log_flops - np.log(FLOPS_PER_PARAM_TOKEN))
+    return gamma / (alpha + beta) * log_ratio + beta / (alpha + beta) * (
+        log_flops - np.log(FLOPS_PER_PARAM_TOKEN)
+    )
 
 
 @dataclass(frozen=True)
@@ -238,7 +249,12 @@ class Law:
     def optimal(self, flops: Any) -> tuple[Any, Any]:
         """Compute-optimal (params, tokens) for a budget of C FLOPs."""
         log_n = log_optimal_params(
-            np.log(flops), log_A=self.log_A, log_B=self.log_B, alpha=self.alpha, beta=self.beta, gamma=self.gamma
+            np.log(flops),
+            log_A=self.log_A,
+            log_B=self.log_B,
+            alpha=self.alpha,
+            beta=self.beta,
+            gamma=self.gamma,
         )
         return np.exp(log_n), np.exp(np.log(flops) - np.log(FLOPS_PER_PARAM_TOKEN) - log_n)
 

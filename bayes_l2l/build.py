@@ -1,0 +1,265 @@
+"""ModelSpec and Sweep to a PyMC model with labelled dimensions and its data in `pm.Data`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bayes_l2l.errors import DataError
+from bayes_l2l.laws import D0, from_reference, log_reducible
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+    from bayes_l2l.spec import ModelSpec, Prior
+    from bayes_l2l.sweep import Sweep
+
+Floats = npt.NDArray[np.float64]
+
+#: What a fit reports of every cell, in this order.
+LAW_VARIABLES: Final = ("E", "log_A", "log_B", "alpha", "beta", "gamma", "c")
+#: What it reports of the likelihood.
+NOISE_VARIABLES: Final = ("scatter", "deviation")
+#: Endings of the variables that serve the sampler alone.
+INNER: Final = ("_offset", "_slope", "_drawn", "__")
+
+
+@dataclass(frozen=True, eq=False)
+class ModelData:
+    """A sweep as the arrays that a model conditions on: sizes along points, losses along points and cells.
+
+    Parameters
+    ----------
+    cells : list of (str, str)
+        (eval_set, train_set) of every cell.
+    log_params, log_tokens : ndarray, shape (point,)
+        Logarithms of N and D of every distinct size.
+    log_loss, observed, noise : ndarray, shape (point, cell)
+        Log loss (0 where there is none), 1 where there is one, and the known standard error of log loss.
+    weight : ndarray, shape (point,)
+        What a run's log-likelihood counts, (C / largest C)^fade.
+    smallest : ndarray, shape (cell,)
+        Smallest loss of each cell (nats/token).
+    reference : ndarray, shape (2,)
+        Logarithms of the N and D at which the laws are parameterised: the runs' weighted middle.
+    """
+
+    cells: list[tuple[str, str]]
+    log_params: Floats
+    log_tokens: Floats
+    log_loss: Floats
+    observed: Floats
+    noise: Floats
+    weight: Floats
+    smallest: Floats
+    reference: Floats
+
+    @classmethod
+    def of(cls, sweep: Sweep, *, fade: float) -> ModelData:
+        """Arrange the losses of a sweep.
+
+        Parameters
+        ----------
+        sweep : Sweep
+            Its rows of metric "loss" are used.
+        fade : float
+            Exponent of the weights.
+
+        Returns
+        -------
+        ModelData
+
+        Raises
+        ------
+        DataError
+            If the sweep holds no loss.
+        """
+        table = sweep.table[sweep.table["metric"] == "loss"]
+        if not len(table):
+            raise DataError(f"{sweep.name} has no losses to fit (all its rows are error rates).")
+        size = [point_label(n, d) for n, d in zip(table["params"], table["tokens"], strict=True)]
+        cell = list(zip(table["eval_set"], table["train_set"], strict=True))
+        # A repeated run of one size and cell becomes a point of its own.
+        repeat = table.assign(_size=size).groupby(["_size", "eval_set", "train_set"]).cumcount()
+        points = {key: i for i, key in enumerate(dict.fromkeys(zip(size, repeat, strict=True)))}
+        cells = sorted(set(cell), key=lambda c: (c[1], c[0]))
+        row = np.array([points[key] for key in zip(size, repeat, strict=True)])
+        column = np.array([cells.index(c) for c in cell])
+        first = np.unique(row, return_index=True)[1]
+        loss = np.full((len(points), len(cells)), np.nan)
+        loss[row, column] = table["loss"]
+        noise = np.zeros_like(loss)
+        if "loss_se" in table:
+            noise[row, column] = (table["loss_se"] / table["loss"]).fillna(0.0)
+        flops = table["flops"].to_numpy()[first]
+        weight = (flops / flops.max()) ** fade
+        log_params, log_tokens = np.log(table[["params", "tokens"]].to_numpy()[first].T)
+        return cls(
+            cells=cells,
+            log_params=log_params,
+            log_tokens=log_tokens,
+            log_loss=np.log(np.where(np.isnan(loss), 1.0, loss)),
+            observed=(~np.isnan(loss)).astype(float),
+            noise=noise,
+            weight=weight,
+            smallest=np.nanmin(loss, axis=0),
+            reference=np.average([log_params, log_tokens], axis=1, weights=weight),
+        )
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the cells, "eval|train"."""
+        return ["|".join(cell) for cell in self.cells]
+
+    def arrays(self) -> dict[str, Floats]:
+        """What the model holds as `pm.Data`, by name."""
+        names = (
+            "log_params", "log_tokens", "log_loss", "observed", "noise", "weight", "smallest", "reference",
+        )  # fmt: skip
+        return {name: getattr(self, name) for name in names}
+
+
+def point_label(params: float, tokens: float) -> str:
+    """Name of a size, by which runs of equal (N, D) are recognised (six digits)."""
+    return f"{params:.6g}|{tokens:.6g}"
+
+
+def build(spec: ModelSpec, data: ModelData) -> pm.Model:
+    """Build the model.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        What is believed.
+    data : ModelData
+        What is known.
+
+    Returns
+    -------
+    pymc.Model
+        With `LAW_VARIABLES` along ``cell``, `NOISE_VARIABLES`, and the hyper-parameters; the likelihood is the
+        potential ``log_likelihood``, summed over runs, with the shared deviations integrated out.
+    """
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    with pm.Model(coords={"cell": data.labels}) as model:
+        known = {name: pm.Data(name, value) for name, value in data.arrays().items()}
+        law = _law(spec, known, len(data.cells))
+        for name in LAW_VARIABLES:
+            pm.Deterministic(name, law[name], dims="cell")
+        along = {name: value[None, :] for name, value in law.items() if name != "E"}
+        reducible = pt.exp(log_reducible(known["log_params"][:, None], known["log_tokens"][:, None], **along))
+        loss = law["E"] + reducible
+
+        scatter = _parameter("scatter", spec.likelihood.scatter) * pt.ones(len(data.cells))
+        deviation = _parameter("deviation", spec.likelihood.deviation)
+        pm.Deterministic("scatter", scatter, dims="cell")
+        pm.Deterministic("deviation", pt.as_tensor(deviation))
+        residual = (known["log_loss"] - pt.log(loss)) * known["observed"]
+        density = log_density(
+            residual,
+            observed=known["observed"],
+            variance=scatter**2 + known["noise"] ** 2,
+            shared=deviation * law["gamma"] * reducible / loss,
+        )
+        pm.Potential("log_likelihood", (known["weight"] * density).sum())
+    return model
+
+
+def log_density(residual: Any, *, observed: Any, variance: Any, shared: Any) -> Any:
+    """Log density of the residuals of every point, with the deviation that its runs share integrated out.
+
+    The residuals of one point are jointly normal with covariance ``diag(variance) + shared shared'``; the
+    inverse and the determinant are those of a rank-one update (Sherman and Morrison, 1950).
+
+    Parameters
+    ----------
+    residual, observed : tensor, shape (point, cell)
+        Residuals of log loss (0 where there is none), and 1 where there is one.
+    variance : tensor, shape (point, cell)
+        Variance of each on its own.
+    shared : tensor, shape (point, cell)
+        What one standard deviation of the point's own deviation moves each of them by.
+
+    Returns
+    -------
+    tensor, shape (point,)
+    """
+    import pytensor.tensor as pt
+
+    precision = observed / variance
+    gain = 1 + (shared**2 * precision).sum(axis=1)
+    quadratic = (residual**2 * precision).sum(axis=1) - (shared * residual * precision).sum(
+        axis=1
+    ) ** 2 / gain
+    log_det = (observed * pt.log(2 * np.pi * variance)).sum(axis=1) + pt.log(gain)
+    return -0.5 * (quadratic + log_det)
+
+
+def _law(spec: ModelSpec, known: dict[str, Any], n_cells: int) -> dict[str, Any]:
+    """`LAW_VARIABLES` of every cell, drawn from their priors at the reference size."""
+    import pytensor.tensor as pt
+
+    ones = pt.ones(n_cells)
+    value = {name: _parameter(name, spec.priors[name]) * ones for name in ("E_fraction", "excess", "share")}
+    E = value["E_fraction"] * known["smallest"]
+    loss = known["smallest"] * (1 + value["excess"])
+    share = value["share"]
+    # The data know the slopes of log loss in log N and log D at the reference, alpha share (L - E)/L and its
+    # like; they know alpha itself only given E. Centred exponents are therefore sampled as these slopes.
+    reducible = pt.log1p(-E / loss)
+    alpha = _parameter("alpha", spec.priors["alpha"], shift=reducible + pt.log(share)) * ones
+    if spec.law == "overtraining":
+        beta = alpha
+    else:
+        beta = _parameter("beta", spec.priors["beta"], shift=reducible + pt.log1p(-share)) * ones
+    if spec.law == "generalised":
+        gamma = _parameter("gamma", spec.priors["gamma"]) * ones
+    else:
+        gamma = beta if spec.law == "kaplan" else ones
+    c = _parameter("c", spec.priors["c"]) * ones if "c" in spec.priors else 0 * ones
+    log_N_ref, log_D_ref = known["reference"][0], known["reference"][1]
+    transient = gamma * pt.log1p(c * pt.exp(np.log(D0) - log_D_ref))
+    log_A, log_B = from_reference(
+        log_reducible_ref=pt.log(loss - E) - transient,
+        share=share,
+        alpha=alpha,
+        beta=beta,
+        gamma=gamma,
+        log_N_ref=log_N_ref,
+        log_D_ref=log_D_ref,
+    )
+    return {"E": E, "log_A": log_A, "log_B": log_B, "alpha": alpha, "beta": beta, "gamma": gamma, "c": c}
+
+
+def _parameter(name: str, prior: Prior, *, shift: Any = None) -> Any:
+    """Value of a prior, as random variables: non-centred, centred about a shift that the data know better, or plain.
+
+    The random variables end in one of `INNER`; the value itself is reported under its name.
+    """
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    if prior.dist == "Fixed":
+        return pt.constant(prior.kwargs["value"])
+    arguments = {
+        key: value if isinstance(value, float) else _parameter(f"{name}_{key}", value)
+        for key, value in prior.kwargs.items()
+    }
+    dims = prior.dims or None
+    if not prior.centered:
+        offset = pm.Normal(f"{name}_offset", 0.0, 1.0, dims=dims)
+        value = arguments["mu"] + arguments["sigma"] * offset
+    elif shift is not None and dims and prior.dist == "Normal" and prior.transform == "exp":
+        value = pm.Normal(f"{name}_slope", arguments["mu"] + shift, arguments["sigma"], dims=dims) - shift
+    else:
+        value = getattr(pm, prior.dist)(f"{name}_drawn", **arguments, dims=dims)
+    if prior.transform:
+        value = {"exp": pt.exp, "sigmoid": pt.sigmoid}[prior.transform](value)
+    if name not in (*LAW_VARIABLES, *NOISE_VARIABLES):
+        pm.Deterministic(name, value, dims=dims)
+    return value

@@ -1,0 +1,416 @@
+"""Fit: a posterior with everything that is needed to read it, in one file."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from bayes_l2l.errors import DataError, FitFileError, ForecastError
+from bayes_l2l.forecast import Forecast, Kind, forecast, optimal_points
+from bayes_l2l.notes import Note
+from bayes_l2l.spec import ModelSpec, load_spec
+from bayes_l2l.sweep import EvalSets, Sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+
+    from bayes_l2l.sampling import CompiledModel, Sampler, SamplerSettings
+
+#: Version of the file format; files of another version are refused.
+FORMAT: Final = 1
+
+_TEXT_COLUMNS: Final = ("run_id", "train_set", "eval_set", "metric")
+_STORED_COLUMNS: Final = (*_TEXT_COLUMNS, "params", "tokens", "flops", "loss", "loss_se", "n_items", "chance")
+_PACKAGES: Final = ("pymc", "nutpie", "arviz-stats", "numpy", "xarray")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Fit:
+    """A fitted model; made by `fit` or `load_fit`.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        Groups ``posterior``, ``sample_stats``, ``diagnostics`` and ``observed_data`` (the fitted table).
+    spec : ModelSpec
+        What was believed.
+    settings : SamplerSettings
+        How the posterior was drawn.
+    notes : tuple of Note
+        Statistical objections to the table and to the fit.
+    record : dict
+        What else is known: versions, when it was made, how long it took, and the sweep's name and provenance.
+    """
+
+    tree: xr.DataTree
+    spec: ModelSpec
+    settings: SamplerSettings
+    notes: tuple[Note, ...]
+    record: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"<Fit of model {self.spec.name!r} to {self.sweep!r}>"
+
+    @property
+    def posterior(self) -> xr.Dataset:
+        """Draws, dims chain, draw and cell ("eval|train", with coordinates ``eval_set`` and ``train_set``)."""
+        return self.tree["posterior"].to_dataset()
+
+    @property
+    def diagnostics(self) -> xr.Dataset:
+        """R-hat, bulk and tail effective sample size of every quantity, along ``diagnostic``."""
+        return self.tree["diagnostics"].to_dataset()
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        """The table that was fitted."""
+        table = self.tree["observed_data"].to_dataset().to_dataframe().reset_index(drop=True)
+        table = table.astype(dict.fromkeys(_TEXT_COLUMNS, "str"))
+        stored = self.record["sweep"]
+        return Sweep(table, stored["name"], stored["provenance"], stored["simulated"])
+
+    @cached_property
+    def cells(self) -> list[tuple[str, str]]:
+        """Every fitted (eval_set, train_set), in the order of the posterior."""
+        posterior = self.posterior
+        pairs = zip(posterior["eval_set"].values, posterior["train_set"].values, strict=True)
+        return [(str(e), str(t)) for e, t in pairs]
+
+    @cached_property
+    def max_flops(self) -> dict[str, float]:
+        """Largest fitted compute of every training set (FLOPs)."""
+        return {str(t): float(c) for t, c in self.sweep.table.groupby("train_set")["flops"].max().items()}
+
+    @property
+    def trusted(self) -> bool:
+        """Whether no note is serious."""
+        return all(note.severity != "serious" for note in self.notes)
+
+    def summary(self, *, variables: Sequence[str] | None = None) -> pd.DataFrame:
+        """Posterior and convergence of the reported quantities.
+
+        Parameters
+        ----------
+        variables : sequence of str, optional
+            Names of the posterior; by default those of the laws and of the likelihood.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a quantity and cell: mean, sd, q0.05, median, q0.95, rhat, ess_bulk, ess_tail.
+
+        Raises
+        ------
+        DataError
+            If a variable is not in the posterior.
+        """
+        import pandas as pd
+
+        posterior, found = self.posterior, self.diagnostics
+        default = ("E", "log_A", "log_B", "alpha", "beta", "gamma", "c", "scatter", "deviation")
+        names = list(variables) if variables is not None else [n for n in default if n in found]
+        if unknown := [n for n in names if n not in posterior]:
+            raise DataError(f"The posterior has no {unknown[0]!r}; it has {', '.join(map(str, posterior))}.")
+        rows = []
+        for name in names:
+            draws = posterior[name]
+            for cell in posterior["cell"].values if "cell" in draws.dims else [None]:
+                one = draws.sel(cell=cell) if cell is not None else draws
+                low, median, high = one.quantile([0.05, 0.5, 0.95]).values
+                row = {"variable": name, "cell": cell, "mean": float(one.mean()), "sd": float(one.std())}
+                row |= {"q0.05": low, "median": median, "q0.95": high}
+                if name in found:
+                    checks = found[name].sel(cell=cell) if cell is not None else found[name]
+                    row |= {str(k): float(checks.sel(diagnostic=k)) for k in checks["diagnostic"].values}
+                rows.append(row)
+        return pd.DataFrame(rows).set_index(["variable", "cell"])
+
+    def forecast(
+        self,
+        points: pd.DataFrame | None = None,
+        *,
+        train_set: str | Sequence[str] | None = None,
+        eval_set: str | Sequence[str] | None = None,
+        params: float | None = None,
+        tokens: float | None = None,
+        flops: float | None = None,
+        kind: Kind = "run",
+    ) -> Forecast:
+        """Forecast losses at a table of points, at one (N, D), or at the compute-optimal size of a budget.
+
+        Parameters
+        ----------
+        points : pandas.DataFrame, optional
+            Columns params, tokens, and where not every fitted cell is meant train_set, eval_set.
+        train_set, eval_set : str or sequence of str, optional
+            Keep these; by default every fitted cell.
+        params, tokens : float, optional
+            N (parameters) and D (tokens) of one size.
+        flops : float, optional
+            Budget C in FLOPs, instead of a size: each cell is forecast at the posterior median of its N*(C).
+        kind : {"run", "curve"}
+            A run, with what runs scatter, or the law itself.
+
+        Returns
+        -------
+        Forecast
+
+        Raises
+        ------
+        ForecastError
+            If not exactly one of the three ways is used, or a size is refused.
+        DataError
+            If a set was not fitted.
+        """
+        import pandas as pd
+
+        ways = (points is not None, params is not None or tokens is not None, flops is not None)
+        if sum(ways) != 1 or (ways[1] and (params is None or tokens is None)):
+            raise ForecastError(
+                "Say where to forecast: a table of points, or both params and tokens, or flops."
+            )
+        cells = self._named(train_set, eval_set)
+        if points is not None:
+            at = points
+            for name, index in (("eval_set", 0), ("train_set", 1)):
+                if name in at and (train_set is not None or eval_set is not None):
+                    at = at[at[name].isin({cell[index] for cell in cells})]
+            if train_set is not None or eval_set is not None:
+                fitted = pd.DataFrame(cells, columns=["eval_set", "train_set"])
+                named = [c for c in fitted if c in at]
+                at = at.merge(fitted, on=named) if named else at.merge(fitted, how="cross")
+        elif flops is not None:
+            at = optimal_points(self, flops, cells=cells)
+        else:
+            at = pd.DataFrame(cells, columns=["eval_set", "train_set"]).assign(params=params, tokens=tokens)
+        return forecast(self, at, kind=kind)
+
+    def _named(
+        self, train_set: str | Sequence[str] | None, eval_set: str | Sequence[str] | None
+    ) -> list[tuple[str, str]]:
+        """Fitted cells of the sets that are named."""
+        cells = self.cells
+        for index, kind, names in ((1, "training set", train_set), (0, "evaluation", eval_set)):
+            if names is None:
+                continue
+            wanted = [names] if isinstance(names, str) else list(names)
+            fitted = sorted({cell[index] for cell in self.cells})
+            if unknown := [n for n in wanted if n not in fitted]:
+                raise DataError(f"The {kind} {unknown[0]!r} was not fitted; fitted are {', '.join(fitted)}.")
+            cells = [cell for cell in cells if cell[index] in wanted]
+        if not cells:
+            raise DataError(f"No cell was fitted for {eval_set} of {train_set}.")
+        return cells
+
+    def save(self, path: str | Path) -> Path:
+        """Write one NetCDF file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or Path
+            Where; an existing file is replaced only when the new one is complete.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        FitFileError
+            If the folder does not exist or cannot be written to.
+        """
+        path = Path(path)
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        tree = self.tree.copy()
+        tree.attrs = {"bayes_l2l_format": FORMAT, "bayes_l2l": json.dumps(self._to_dict())}
+        try:
+            tree.to_netcdf(part, engine="h5netcdf")
+            part.replace(path)
+        except OSError as error:
+            raise FitFileError(f"{path}: cannot be written ({error.strerror or error}).") from None
+        finally:
+            part.unlink(missing_ok=True)
+        return path
+
+    def _to_dict(self) -> dict[str, Any]:
+        return {
+            "spec": self.spec.to_dict(),
+            "settings": asdict(self.settings),
+            "notes": [note.to_dict() for note in self.notes],
+            "record": self.record,
+        }
+
+
+def fit(
+    sweep: Sweep | str | Path | pd.DataFrame,
+    *,
+    model: str | Path | ModelSpec = "law",
+    eval_sets: EvalSets = None,
+    draws: int | None = None,
+    tune: int | None = None,
+    chains: int | None = None,
+    random_seed: int | None = None,
+    sampler: Sampler | None = None,
+    target_accept: float | None = None,
+    cores: int | None = None,
+    progress: bool = False,
+    keep_interrupted: bool = False,
+    compiled: CompiledModel | None = None,
+) -> Fit:
+    """Fit a model to a sweep.
+
+    Parameters
+    ----------
+    sweep : Sweep, str, Path or pandas.DataFrame
+        Runs, or what `load_sweep` takes.
+    model : str, Path or ModelSpec, default "law"
+        Name of a model, a model file of your own, or a spec.
+    eval_sets : {"own", "all"} or sequence of str, optional
+        Evaluations to fit; by default all of the sweep.
+    draws, tune, chains : int, optional
+        Draws a chain that are kept (1000), draws a chain for adaptation (1000), and chains (4).
+    random_seed : int, optional
+        Seed (0); the same seed gives the same draws.
+    sampler : {"nutpie", "pymc"}, optional
+        Implementation of NUTS; nutpie by default.
+    target_accept : float, optional
+        Mean acceptance that the step size is adapted to (0.97).
+    cores : int, optional
+        Chains that run at a time; by default as many as the machine has cores, but no more than chains.
+    progress : bool, default False
+        Whether to show a progress bar.
+    keep_interrupted : bool, default False
+        Whether Ctrl-C keeps what was drawn so far.
+    compiled : CompiledModel, optional
+        Of an earlier fit with the same model and cells, so that nothing is compiled.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    TableError, DataError
+        If the sweep is refused.
+    SpecError
+        If the model is refused.
+    """
+    from time import perf_counter
+
+    import xarray as xr
+
+    from bayes_l2l.datasets import load_sweep
+    from bayes_l2l.sampling import CompiledModel, SamplerSettings, diagnose
+
+    if not isinstance(sweep, Sweep):
+        sweep = load_sweep(sweep)
+    if eval_sets is not None:
+        sweep = sweep.select(eval_sets=eval_sets)
+    if (sweep.table["metric"] != "loss").any():
+        sweep = sweep.select(metric="loss")
+    given = {
+        "draws": draws, "tune": tune, "chains": chains, "seed": random_seed, "sampler": sampler,
+        "target_accept": target_accept, "cores": cores or min(os.cpu_count() or 1, chains or 4),
+    }  # fmt: skip
+    settings = SamplerSettings(
+        **{k: v for k, v in given.items() if v is not None},  # type: ignore[arg-type]
+        progress=progress,
+        keep_interrupted=keep_interrupted,
+    )
+    started = perf_counter()
+    compiled = compiled or CompiledModel(load_spec(model), sweep)
+    posterior, stats = compiled.sample(sweep, settings)
+    diagnostics, objections = diagnose(posterior, stats, settings)
+    table = sweep.table[[c for c in _STORED_COLUMNS if c in sweep.table]]
+    observed = xr.Dataset({c: ("row", table[c].to_numpy(dtype=_dtype(c))) for c in table})
+    groups = {
+        "posterior": posterior,
+        "sample_stats": stats[[v for v in _STATS if v in stats]].drop_attrs(),
+        "diagnostics": diagnostics,
+        "observed_data": observed,
+    }
+    record = {
+        "sweep": {"name": sweep.name, "provenance": sweep.provenance, "simulated": sweep.simulated},
+        "seconds": round(perf_counter() - started, 1),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {"python": sys.version.split()[0]} | {name: version(name) for name in _PACKAGES},
+    }
+    notes = (*sweep.notes, *objections, *_identified(posterior))
+    return Fit(xr.DataTree.from_dict(groups), compiled.spec, settings, notes, record)
+
+
+_STATS: Final = ("diverging", "energy", "n_steps", "step_size", "depth", "tree_depth", "lp", "logp")
+
+
+def load_fit(path: str | Path) -> Fit:
+    """Read a saved fit; PyMC is not imported.
+
+    Parameters
+    ----------
+    path : str or Path
+        File that `Fit.save` wrote.
+
+    Returns
+    -------
+    Fit
+
+    Raises
+    ------
+    FitFileError
+        If the file is absent, damaged, of another kind or of an unknown format version.
+    """
+    import xarray as xr
+
+    from bayes_l2l.sampling import SamplerSettings
+
+    path = Path(path)
+    if not path.is_file():
+        raise FitFileError(f"{path}: there is no such file; `bayes-l2l fit RUNS -o {path}` makes one.")
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as opened:
+            tree = opened.load()
+        attributes = tree.attrs
+    except Exception as error:  # h5netcdf and h5py raise many kinds on a damaged file
+        raise FitFileError(f"{path}: is damaged or not a NetCDF file ({type(error).__name__}).") from None
+    if "bayes_l2l_format" not in attributes:
+        raise FitFileError(f"{path}: is a NetCDF file, but not a fit of bayes_l2l.")
+    if (found := int(attributes["bayes_l2l_format"])) != FORMAT:
+        raise FitFileError(
+            f"{path}: has format version {found} and this version of bayes_l2l reads {FORMAT}; "
+            "fit again, or use the version that wrote it."
+        )
+    try:
+        stored = json.loads(attributes["bayes_l2l"])
+        return Fit(
+            tree=tree,
+            spec=ModelSpec.from_dict(stored["spec"]),
+            settings=SamplerSettings(**stored["settings"]),
+            notes=tuple(Note.from_dict(note) for note in stored["notes"]),
+            record=stored["record"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise FitFileError(f"{path}: is damaged ({type(error).__name__}: {error}).") from None
+
+
+def _dtype(column: str) -> Any:
+    return object if column in _TEXT_COLUMNS else float
+
+
+def _identified(posterior: xr.Dataset) -> list[Note]:
+    """Note on cells whose irreducible entropy the data hardly bound."""
+    low, high = (posterior["E"].quantile(q, dim=("chain", "draw")) for q in (0.05, 0.95))
+    wide = posterior["cell"].values[((high - low) > 0.5 * high).values]
+    if not len(wide):
+        return []
+    first = ", ".join(map(str, wide[:3])) + (f" and {len(wide) - 3} more" if len(wide) > 3 else "")
+    message = f"the irreducible entropy is hardly known in {first}: forecasts far out rest on its prior"
+    return [Note("E_not_identified", "warning", message, {"cells": [str(c) for c in wide]})]

@@ -1,0 +1,279 @@
+"""Forecast: draws of losses at new sizes, for the curve of a law or for a run that scatters about it.
+
+Everything here is a pure function of the posterior draws: nothing samples and nothing imports PyMC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bayes_l2l.build import LAW_VARIABLES, ModelData, point_label
+from bayes_l2l.errors import DataError, ForecastError
+from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN, Law
+from bayes_l2l.notes import Note
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+    from bayes_l2l.fits import Fit
+
+Floats = npt.NDArray[np.float64]
+Kind = Literal["run", "curve"]
+
+#: Default quantiles of a table: both ends of every interval that `scores` reports, and the median.
+QUANTILES: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
+#: Hindcasts inside public sweeps reach about this far beyond the largest fitted compute.
+TESTED_EXTRAPOLATION: Final = 25.0
+
+_POINT: Final = ["train_set", "eval_set", "params", "tokens"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Forecast:
+    """Draws of the loss at every forecast point.
+
+    Parameters
+    ----------
+    points : pandas.DataFrame
+        One row a point: train_set, eval_set, params, tokens, flops, extrapolation (how many times the largest
+        compute among the fitted runs of its training set).
+    draws : ndarray, shape (draw, point)
+        Losses in nats/token. Draws of one row belong together: what is uncertain about all points is shared.
+    kind : {"run", "curve"}
+        Whether a run that scatters about the law is forecast, or the law itself.
+    notes : tuple of Note
+        Objections to the fit and to these points.
+    """
+
+    points: pd.DataFrame
+    draws: Floats
+    kind: Kind
+    notes: tuple[Note, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def __repr__(self) -> str:
+        return f"<Forecast of {len(self)} points, kind {self.kind!r}, {len(self.draws)} draws>"
+
+    def table(self, *, quantiles: Sequence[float] = QUANTILES) -> pd.DataFrame:
+        """Forecast table.
+
+        Parameters
+        ----------
+        quantiles : sequence of float
+            Levels in (0, 1); ascending in the table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            train_set, eval_set, params, tokens, flops, kind, mean, sd, a column ``q0.05`` a level (``median``
+            besides), extrapolation; losses in nats/token.
+
+        Raises
+        ------
+        ForecastError
+            If a level is not between 0 and 1.
+        """
+        levels = sorted(set(quantiles))
+        if wrong := [q for q in levels if not 0 < q < 1]:
+            raise ForecastError(f"A quantile must lie between 0 and 1, not {wrong[0]:g}.")
+        table = self.points[[*_POINT, "flops"]].assign(
+            kind=self.kind,
+            mean=self.draws.mean(axis=0),
+            sd=self.draws.std(axis=0),
+            median=np.median(self.draws, axis=0),
+        )
+        values = np.quantile(self.draws, levels, axis=0)
+        columns = {f"q{level:g}": value for level, value in zip(levels, values, strict=True)}
+        return table.assign(**columns, extrapolation=self.points["extrapolation"])
+
+    def plot(self, **options: Any) -> Figure:
+        """Draw the forecast points with their intervals (see `bayes_l2l.plots.forecast`)."""
+        from bayes_l2l import plots
+
+        return plots.forecast(self, **options)
+
+
+def forecast(fit: Fit, points: pd.DataFrame, *, kind: Kind = "run") -> Forecast:
+    """Forecast losses at given sizes.
+
+    Parameters
+    ----------
+    fit : Fit
+        A posterior.
+    points : pandas.DataFrame
+        Columns params, tokens; and train_set, eval_set where not every fitted cell is meant.
+    kind : {"run", "curve"}
+        "curve" is the law; "run" adds what a run deviates from it: its own scatter, and the deviation that all
+        runs of equal (N, D) share, which is conditioned on the fitted runs of that size.
+
+    Returns
+    -------
+    Forecast
+
+    Raises
+    ------
+    ForecastError
+        If there is no point, or a size or the kind is refused.
+    DataError
+        If a cell was not fitted.
+    """
+    if kind not in ("run", "curve"):
+        raise ForecastError(f"kind is {kind!r}; it must be 'run' or 'curve'.")
+    at = expand(points, cells=fit.cells, max_flops=fit.max_flops)
+    posterior = stacked(fit.posterior)
+    column = [fit.cells.index(cell) for cell in zip(at["eval_set"], at["train_set"], strict=True)]
+    law = law_draws(posterior, column)
+    loss = law.loss(at["params"].to_numpy(), at["tokens"].to_numpy())
+    if kind == "run":
+        rng = np.random.default_rng(fit.settings.seed)
+        deviation = _deviations(fit, posterior, at, rng)
+        sensitivity = law.gamma * (1 - law.E / loss)
+        own = posterior["scatter"].to_numpy()[:, column] * rng.standard_normal(loss.shape)
+        loss = loss * np.exp(sensitivity * deviation + own)
+    return Forecast(points=at, draws=loss, kind=kind, notes=(*fit.notes, *_distance(at)))
+
+
+def expand(
+    points: pd.DataFrame, *, cells: Sequence[tuple[str, str]], max_flops: Mapping[str, float]
+) -> pd.DataFrame:
+    """Points with both names of their cell, their compute and how far they lie beyond the fitted runs.
+
+    Parameters
+    ----------
+    points : pandas.DataFrame
+        Columns params, tokens; train_set, eval_set and flops optional.
+    cells : sequence of (str, str)
+        Fitted (eval_set, train_set).
+    max_flops : mapping
+        Largest fitted compute of every training set.
+
+    Returns
+    -------
+    pandas.DataFrame
+        train_set, eval_set, params, tokens, flops, extrapolation.
+
+    Raises
+    ------
+    ForecastError
+        If there is no point or a size is missing or not positive.
+    DataError
+        If a cell was not fitted; it is named, with those that were.
+    """
+    import pandas as pd
+
+    for name in ("params", "tokens"):
+        if name not in points:
+            raise ForecastError(f"The points to forecast have no column {name!r}.")
+        if not (np.isfinite(points[name]) & (points[name] > 0)).all():
+            raise ForecastError(f"The points to forecast need positive, finite {name}.")
+    if not len(points):
+        raise ForecastError("There are no points to forecast.")
+    fitted = pd.DataFrame(list(cells), columns=["eval_set", "train_set"]).assign(_fitted=True)
+    named = [c for c in ("train_set", "eval_set") if c in points]
+    at = points.merge(fitted, on=named, how="left") if named else points.merge(fitted, how="cross")
+    if (unknown := at["_fitted"].isna()).any():
+        cell = " of ".join(str(at[c][unknown].iloc[0]) for c in reversed(named))
+        known = ", ".join(sorted(f"{e} of {t}" for e, t in cells)[:12])
+        more = f" and {len(cells) - 12} more" if len(cells) > 12 else ""
+        raise DataError(
+            f"No cell was fitted for {cell}, asked for by {unknown.sum()} of {len(at)} points; "
+            f"fitted are {known}{more}."
+        )
+    flops = FLOPS_PER_PARAM_TOKEN * at["params"] * at["tokens"]
+    at["flops"] = at["flops"].fillna(flops) if "flops" in at else flops
+    at["extrapolation"] = at["flops"] / at["train_set"].map(max_flops)
+    return at[[*_POINT, "flops", "extrapolation"]].reset_index(drop=True)
+
+
+def optimal_points(fit: Fit, flops: float, *, cells: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Compute-optimal sizes of a budget, one row a cell: the posterior median of N*(C), and D = C / (6 N).
+
+    Parameters
+    ----------
+    fit : Fit
+        A posterior.
+    flops : float
+        Budget C (FLOPs).
+    cells : sequence of (str, str)
+        (eval_set, train_set) of the cells.
+
+    Returns
+    -------
+    pandas.DataFrame
+        train_set, eval_set, params, tokens, flops.
+    """
+    import pandas as pd
+
+    if not (np.isfinite(flops) and flops > 0):
+        raise ForecastError(f"flops must be positive and finite, not {flops:g}.")
+    law = law_draws(stacked(fit.posterior), [fit.cells.index(cell) for cell in cells])
+    params = np.median(law.optimal(flops)[0], axis=0)
+    evals, trains = zip(*cells, strict=True)
+    tokens = flops / (FLOPS_PER_PARAM_TOKEN * params)
+    return pd.DataFrame(
+        {"train_set": trains, "eval_set": evals, "params": params, "tokens": tokens, "flops": float(flops)}
+    )
+
+
+def stacked(posterior: xr.Dataset) -> xr.Dataset:
+    """Posterior with chains and draws as one dimension ``sample``, which comes first."""
+    return posterior.stack(sample=("chain", "draw"), create_index=False).transpose("sample", ...)
+
+
+def law_draws(posterior: xr.Dataset, cell: Sequence[int] | int) -> Law:
+    """Law of a cell (arrays of shape (sample,)) or of several (sample, cell) from stacked draws."""
+    names = LAW_VARIABLES
+    return Law(**{name: posterior[name].to_numpy()[:, cell] for name in names})
+
+
+def _deviations(fit: Fit, posterior: xr.Dataset, at: pd.DataFrame, rng: np.random.Generator) -> Floats:
+    """Draws of the shared deviation of log R at every point, alike where (N, D) are, given the fitted runs.
+
+    Given the parameters, the residuals of a size are ``shared * delta + own noise`` with a standard normal
+    prior on delta: its posterior is normal.
+    """
+    data = ModelData.of(fit.sweep, fade=0.0)
+    known: dict[str, list[int]] = {}
+    for i, (n, d) in enumerate(zip(np.exp(data.log_params), np.exp(data.log_tokens), strict=True)):
+        known.setdefault(point_label(n, d), []).append(i)
+    deviation = posterior["deviation"].to_numpy()
+    law = law_draws(posterior, list(range(len(data.cells))))
+    scatter = posterior["scatter"].to_numpy()
+    drawn: dict[str, Floats] = {}
+    for n, d in zip(at["params"], at["tokens"], strict=True):
+        label = point_label(n, d)
+        if label in drawn:
+            continue
+        precision, pull = np.ones_like(deviation), np.zeros_like(deviation)
+        for i in known.get(label, ()):
+            loss = law.loss(n, d)
+            shared = deviation[:, None] * law.gamma * (1 - law.E / loss)
+            weight = data.observed[i] / (scatter**2 + data.noise[i] ** 2)
+            precision = precision + (shared**2 * weight).sum(axis=1)
+            pull = pull + (shared * (data.log_loss[i] - np.log(loss)) * weight).sum(axis=1)
+        delta = pull / precision + rng.standard_normal(len(deviation)) / np.sqrt(precision)
+        drawn[label] = deviation * delta
+    labels = [point_label(n, d) for n, d in zip(at["params"], at["tokens"], strict=True)]
+    return np.stack([drawn[label] for label in labels], axis=1)
+
+
+def _distance(at: pd.DataFrame) -> list[Note]:
+    """Note on points that lie further out than hindcasts have tested."""
+    far = at[at["extrapolation"] > TESTED_EXTRAPOLATION]
+    if not len(far):
+        return []
+    most = float(far["extrapolation"].max())
+    message = (
+        f"{len(far)} of {len(at)} points lie up to {most:.0f} times beyond the fitted compute; hindcasts have "
+        f"tested forecasts to about {TESTED_EXTRAPOLATION:.0f} times: do not trust the intervals there"
+    )
+    return [Note("far_extrapolation", "warning", message, {"points": len(far), "extrapolation": most})]

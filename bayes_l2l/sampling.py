@@ -1,0 +1,266 @@
+"""Posterior draws by NUTS: nutpie by default, `pm.sample` as the other sampler; compile once, refit with new data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from bayes_l2l._compat import group
+from bayes_l2l.build import INNER, LAW_VARIABLES, NOISE_VARIABLES, ModelData, build
+from bayes_l2l.errors import DataError
+from bayes_l2l.notes import Note
+
+if TYPE_CHECKING:
+    import pymc as pm
+    import xarray as xr
+
+    from bayes_l2l.spec import ModelSpec
+    from bayes_l2l.sweep import Sweep
+
+Sampler = Literal["nutpie", "pymc"]
+
+#: Bars that a posterior must pass to be reported (Vehtari et al., 2021, doi:10.1214/20-BA1221).
+MAX_RHAT: Final = 1.01
+MIN_ESS: Final = 400
+MIN_BFMI: Final = 0.3
+_BADLY_FEW: Final = 100
+#: Part of the draws that may diverge before the fit is not to be trusted.
+_FEW_DIVERGENCES: Final = 0.001
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How the posterior is drawn.
+
+    Parameters
+    ----------
+    draws, tune, chains : int
+        Draws a chain that are kept, draws a chain for adaptation, and chains.
+    seed : int
+        The same seed gives the same draws on the same versions.
+    sampler : {"nutpie", "pymc"}
+        Which implementation of NUTS.
+    target_accept : float
+        Mean acceptance that the step size is adapted to; high because the posterior's curvature varies.
+    cores : int
+        Chains that run at a time.
+    progress : bool
+        Whether to show a progress bar (terminal or notebook).
+    keep_interrupted : bool
+        Whether Ctrl-C ends the sampling and keeps what was drawn, instead of stopping the program.
+    """
+
+    draws: int = 1000
+    tune: int = 1000
+    chains: int = 4
+    seed: int = 0
+    sampler: Sampler = "nutpie"
+    target_accept: float = 0.97
+    cores: int = 2
+    progress: bool = False
+    keep_interrupted: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("draws", "tune", "chains", "cores"):
+            if getattr(self, name) < 1:
+                raise DataError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if not 0 < self.target_accept < 1:
+            raise DataError(f"target_accept must lie between 0 and 1, not {self.target_accept}.")
+        if self.sampler not in ("nutpie", "pymc"):
+            raise DataError(f"sampler is {self.sampler!r}; known are nutpie and pymc.")
+
+
+class CompiledModel:
+    """A model compiled for a spec and a list of cells; refits to other runs of these cells need no compilation.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        What is believed.
+    sweep : Sweep
+        The first runs; later ones must have the same cells.
+    """
+
+    def __init__(self, spec: ModelSpec, sweep: Sweep) -> None:
+        self.spec = spec
+        self._first = ModelData.of(sweep, fade=spec.likelihood.fade)
+        self.cells = self._first.cells
+        self.model: pm.Model = build(spec, self._first)
+        self._nutpie: Any = None
+
+    def sample(self, sweep: Sweep, settings: SamplerSettings) -> tuple[xr.Dataset, xr.Dataset]:
+        """Draw from the posterior given a sweep.
+
+        Parameters
+        ----------
+        sweep : Sweep
+            Runs of the cells that the model was compiled for.
+        settings : SamplerSettings
+            How.
+
+        Returns
+        -------
+        posterior, sample_stats : xarray.Dataset
+            Dims chain, draw, and cell ("eval|train", with coordinates ``eval_set`` and ``train_set``).
+
+        Raises
+        ------
+        DataError
+            If the sweep has other cells.
+        """
+        data = ModelData.of(sweep, fade=self.spec.likelihood.fade)
+        if data.cells != self.cells:
+            raise DataError(
+                f"The model was compiled for {len(self.cells)} cells and {sweep.name} has other ones; "
+                "compile it for this sweep."
+            )
+        trace = (_by_nutpie if settings.sampler == "nutpie" else _by_pymc)(self, data, settings)
+        posterior = labelled(tidy(group(trace, "posterior")), data)
+        return posterior, group(trace, "sample_stats")
+
+    def prior(self, draws: int, seed: int) -> xr.Dataset:
+        """Draw from the prior, by the graph that the posterior is drawn from.
+
+        Parameters
+        ----------
+        draws : int
+            How many.
+        seed : int
+            Of the draws.
+
+        Returns
+        -------
+        xarray.Dataset
+            Shaped as a posterior of one chain.
+        """
+        import pymc as pm
+
+        names = [*LAW_VARIABLES, *NOISE_VARIABLES]
+        trace = pm.sample_prior_predictive(draws, model=self.model, var_names=names, random_seed=seed)
+        return labelled(tidy(group(trace, "prior")), self._first)
+
+
+def _by_nutpie(compiled: CompiledModel, data: ModelData, settings: SamplerSettings) -> Any:
+    import nutpie
+
+    if compiled._nutpie is None:
+        compiled._nutpie = nutpie.compile_pymc_model(compiled.model)
+    # The low-rank mass matrix follows the ridge on which E and the exponents trade off.
+    sampler = nutpie.sample(
+        compiled._nutpie.with_data(**data.arrays()),
+        draws=settings.draws,
+        tune=settings.tune,
+        chains=settings.chains,
+        cores=settings.cores,
+        seed=settings.seed,
+        target_accept=settings.target_accept,
+        low_rank_modified_mass_matrix=True,
+        progress_bar=settings.progress,
+        save_warmup=False,
+        blocking=False,
+    )
+    try:
+        return sampler.wait()
+    except KeyboardInterrupt:
+        if not settings.keep_interrupted:
+            sampler.cancel()
+            raise
+        return sampler.abort()
+
+
+def _by_pymc(compiled: CompiledModel, data: ModelData, settings: SamplerSettings) -> Any:
+    import pymc as pm
+
+    with compiled.model:
+        pm.set_data(data.arrays())
+        return pm.sample(
+            draws=settings.draws,
+            tune=settings.tune,
+            chains=settings.chains,
+            cores=settings.cores,
+            random_seed=settings.seed,
+            target_accept=settings.target_accept,
+            progressbar=settings.progress,
+            compute_convergence_checks=False,
+        )
+
+
+def tidy(trace: xr.Dataset) -> xr.Dataset:
+    """Drop what serves the sampler alone: offsets, slopes, unconstrained values."""
+    return trace.drop_vars([str(v) for v in trace.data_vars if str(v).endswith(INNER)]).drop_attrs()
+
+
+def labelled(posterior: xr.Dataset, data: ModelData) -> xr.Dataset:
+    """Give the cells their names and the two parts of their names."""
+    evals, trains = (list(names) for names in zip(*data.cells, strict=True))
+    return posterior.assign_coords(
+        cell=("cell", data.labels), eval_set=("cell", evals), train_set=("cell", trains)
+    )
+
+
+def diagnose(
+    posterior: xr.Dataset, stats: xr.Dataset, settings: SamplerSettings
+) -> tuple[xr.Dataset, list[Note]]:
+    """Convergence of every reported quantity, and notes where a bar is missed.
+
+    Parameters
+    ----------
+    posterior, stats : xarray.Dataset
+        As `CompiledModel.sample` returns them.
+    settings : SamplerSettings
+        What was asked for.
+
+    Returns
+    -------
+    diagnostics : xarray.Dataset
+        R-hat, bulk and tail effective sample size along ``diagnostic``.
+    notes : list of Note
+        Codes ``rhat``, ``ess``, ``divergences``, ``bfmi``, ``interrupted``.
+    """
+    import arviz_base
+    import arviz_stats
+    import numpy as np
+    import xarray as xr
+
+    notes = []
+    n_chains, n_draws = posterior.sizes["chain"], posterior.sizes["draw"]
+    if n_draws < settings.draws:
+        message = f"sampling was interrupted: {n_draws} of {settings.draws} draws a chain were kept"
+        notes.append(Note("interrupted", "warning", message, {"draws": n_draws}))
+    # What is constant by the model (gamma of Chinchilla's form, c = 0) has no diagnostics.
+    varying = [name for name, values in posterior.items() if float(values.std()) > 0]
+    kinds = ("rhat", "ess_bulk", "ess_tail")
+    drawn = posterior[varying].drop_vars(["eval_set", "train_set"])
+    tables = [
+        arviz_stats.rhat(drawn),
+        arviz_stats.ess(drawn, method="bulk"),
+        arviz_stats.ess(drawn, method="tail"),
+    ]
+    diagnostics = xr.concat(tables, dim=xr.DataArray(list(kinds), dims="diagnostic", name="diagnostic"))
+
+    def extreme(kind: str, worst: Any) -> tuple[str, float]:
+        one = {str(n): float(worst(v)) for n, v in diagnostics.sel(diagnostic=kind).items()}
+        name = (max if worst is np.nanmax else min)(one, key=lambda n: one[n])
+        return name, one[name]
+
+    name, value = extreme("rhat", np.nanmax)
+    if not value < MAX_RHAT:
+        message = f"the chains disagree: R-hat of {name} is {value:.3f}, above {MAX_RHAT}; draw more, or tune longer"
+        severity = "serious" if not value < 1.05 else "warning"
+        notes.append(Note("rhat", severity, message, {"variable": name, "rhat": value}))
+    name, value = extreme("ess_bulk", np.nanmin)
+    if not value >= MIN_ESS:
+        message = f"few independent draws: bulk ESS of {name} is {value:.0f}, below {MIN_ESS}; draw more"
+        severity = "serious" if not value >= _BADLY_FEW else "warning"
+        notes.append(Note("ess", severity, message, {"variable": name, "ess_bulk": value}))
+    if diverging := int(stats["diverging"].sum()):
+        total = n_chains * n_draws
+        message = f"{diverging} of {total} draws diverged: the posterior has corners that were not explored"
+        severity = "serious" if diverging > _FEW_DIVERGENCES * total else "warning"
+        notes.append(Note("divergences", severity, message, {"divergences": diverging, "draws": total}))
+    energies = arviz_base.from_dict({"sample_stats": {"energy": stats["energy"].to_numpy()}})
+    energy = float(arviz_stats.bfmi(energies)["energy"].min())
+    if energy < MIN_BFMI:
+        message = f"the energy mixes slowly (E-BFMI {energy:.2f}, below {MIN_BFMI}): heavy tails; tune longer"
+        notes.append(Note("bfmi", "warning", message, {"bfmi": energy}))
+    return diagnostics, notes

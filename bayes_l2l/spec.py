@@ -1,0 +1,311 @@
+"""Model files: what a model believes, read from TOML and checked by name.
+
+A model file (`models/*.toml`) names a member of the law family, every prior and the likelihood. A prior is a
+table in the schema of pymc-extras' ``Prior``: ``dist``, ``kwargs`` (numbers, or priors of their own: a
+hierarchy), ``dims``, ``centered`` and ``transform``; a bare number fixes the quantity.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from bayes_l2l.errors import SpecError, did_you_mean
+from bayes_l2l.laws import MEMBERS
+
+#: Distributions that a prior may name, with their arguments.
+DISTRIBUTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Normal": ("mu", "sigma"),
+    "StudentT": ("nu", "mu", "sigma"),
+    "LogNormal": ("mu", "sigma"),
+    "HalfNormal": ("sigma",),
+    "HalfStudentT": ("nu", "sigma"),
+    "Exponential": ("lam",),
+    "Gamma": ("alpha", "beta"),
+    "InverseGamma": ("alpha", "beta"),
+    "Beta": ("alpha", "beta"),
+    "TruncatedNormal": ("mu", "sigma", "lower", "upper"),
+    "Uniform": ("lower", "upper"),
+}
+#: What a prior's value may be passed through; the transform keeps a quantity inside its bounds.
+TRANSFORMS: Final = ("exp", "sigmoid")
+#: Dimensions along which a prior may vary.
+DIMS: Final = ("cell",)
+
+_PRIOR_KEYS: Final = ("dist", "kwargs", "dims", "centered", "transform")
+_TOP_KEYS: Final = ("name", "title", "equation", "source", "law", "priors", "likelihood")
+_LIKELIHOOD_KEYS: Final = ("dist", "fade", "scatter", "deviation")
+_LAW_PRIORS: Final = ("E_fraction", "excess", "share", "alpha", "beta", "gamma")
+_FIXED_BY: Final = {"kaplan": ("gamma",), "chinchilla": ("gamma",), "overtraining": ("gamma", "beta")}
+
+
+@dataclass(frozen=True)
+class Prior:
+    """One prior distribution.
+
+    Parameters
+    ----------
+    dist : str
+        A key of `DISTRIBUTIONS`, or "Fixed" for a number.
+    kwargs : mapping
+        Its arguments: numbers, or priors (the hyper-priors of a hierarchy). For "Fixed": ``value``.
+    dims : tuple of str
+        Dimensions along which it varies.
+    centered : bool
+        Whether the sampler sees the values themselves (True) or their standardised offsets (False).
+    transform : {None, "exp", "sigmoid"}
+        Function that the drawn value is passed through.
+    """
+
+    dist: str
+    kwargs: Mapping[str, float | Prior] = field(default_factory=dict)
+    dims: tuple[str, ...] = ()
+    centered: bool = True
+    transform: str | None = None
+
+    @classmethod
+    def from_dict(cls, record: Any, *, where: str) -> Prior:
+        """Read a prior, saying where in the file it stands if it is refused."""
+        if isinstance(record, int | float) and not isinstance(record, bool):
+            return cls("Fixed", {"value": float(record)})
+        if not isinstance(record, Mapping):
+            raise SpecError(f"{where} must be a number or a table with `dist` and `kwargs`, not {record!r}.")
+        _only(record, _PRIOR_KEYS, where)
+        dist = record.get("dist")
+        if dist not in DISTRIBUTIONS:
+            raise SpecError(
+                f"{where}.dist is {dist!r}, no known distribution ({', '.join(DISTRIBUTIONS)})"
+                f"{did_you_mean(str(dist), DISTRIBUTIONS)}"
+            )
+        kwargs = record.get("kwargs", {})
+        if not isinstance(kwargs, Mapping):
+            raise SpecError(f"{where}.kwargs must be a table of {dist}'s arguments, not {kwargs!r}.")
+        _only(kwargs, DISTRIBUTIONS[dist], f"{where}.kwargs")
+        if missing := [name for name in DISTRIBUTIONS[dist] if name not in kwargs]:
+            raise SpecError(f"{where}.kwargs has no {missing[0]!r}, which {dist} needs.")
+        arguments = {name: _argument(value, f"{where}.kwargs.{name}") for name, value in kwargs.items()}
+        dims = record.get("dims", ())
+        dims = (dims,) if isinstance(dims, str) else tuple(dims)
+        if unknown := [d for d in dims if d not in DIMS]:
+            raise SpecError(f"{where}.dims names {unknown[0]!r}; a prior may vary along {', '.join(DIMS)}.")
+        centered, transform = record.get("centered", True), record.get("transform")
+        if not isinstance(centered, bool):
+            raise SpecError(f"{where}.centered must be true or false, not {centered!r}.")
+        if not centered and dist != "Normal":
+            raise SpecError(f"{where}.centered = false is for Normal, not for {dist}.")
+        if transform is not None and transform not in TRANSFORMS:
+            raise SpecError(f"{where}.transform is {transform!r}; known are {', '.join(TRANSFORMS)}.")
+        return cls(dist, arguments, dims, centered, transform)
+
+    def to_dict(self) -> float | dict[str, Any]:
+        """Plain types, as in the file."""
+        if self.dist == "Fixed":
+            return float(self.kwargs["value"])  # type: ignore[arg-type]
+        arguments = {n: v.to_dict() if isinstance(v, Prior) else v for n, v in self.kwargs.items()}
+        record: dict[str, Any] = {"dist": self.dist, "kwargs": arguments}
+        if self.dims:
+            record["dims"] = list(self.dims)
+        if not self.centered:
+            record["centered"] = False
+        if self.transform:
+            record["transform"] = self.transform
+        return record
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How a loss scatters about its law, on the log scale.
+
+    Parameters
+    ----------
+    dist : {"Normal"}
+        Distribution of both parts.
+    scatter : Prior
+        Standard deviation of the log loss of each cell on its own.
+    deviation : Prior
+        Standard deviation of the deviation of log R that all runs of equal (N, D) share; 0 for none.
+    fade : float
+        A run's log-likelihood counts (C / largest C)^fade: the law is asked to hold where it will be used.
+        0 gives every run the same weight.
+    """
+
+    dist: str
+    scatter: Prior
+    deviation: Prior
+    fade: float = 0.0
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Likelihood:
+        """Read the likelihood's table."""
+        _only(record, _LIKELIHOOD_KEYS, "likelihood")
+        for key in ("dist", "scatter", "deviation"):
+            if key not in record:
+                raise SpecError(f"likelihood has no {key!r}.")
+        if record["dist"] != "Normal":
+            raise SpecError(f"likelihood.dist is {record['dist']!r}; known is Normal.")
+        fade = record.get("fade", 0.0)
+        if not isinstance(fade, int | float) or isinstance(fade, bool) or not 0 <= fade <= 10:
+            raise SpecError(f"likelihood.fade must be a number from 0 to 10, not {fade!r}.")
+        return cls(
+            dist=record["dist"],
+            scatter=Prior.from_dict(record["scatter"], where="likelihood.scatter"),
+            deviation=Prior.from_dict(record["deviation"], where="likelihood.deviation"),
+            fade=float(fade),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, as in the file."""
+        return {
+            "dist": self.dist,
+            "fade": self.fade,
+            "scatter": self.scatter.to_dict(),
+            "deviation": self.deviation.to_dict(),
+        }
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One probabilistic model, as its file says.
+
+    Parameters
+    ----------
+    name, title, equation, source : str
+        What it is called, what it is, its equation in text and where that comes from.
+    law : {"kaplan", "chinchilla", "overtraining", "generalised"}
+        Member of the family of `bayes_l2l.laws`.
+    priors : mapping of str to Prior
+        ``E_fraction`` (E over the cell's smallest loss), ``excess`` (loss of the law at the reference size over
+        that smallest loss, less 1), ``share`` (part of R that is the model-size term at the reference),
+        ``alpha``, ``beta``, ``gamma`` where the member leaves them free, and optionally ``c``.
+    likelihood : Likelihood
+        How runs scatter about the law.
+    """
+
+    name: str
+    title: str
+    equation: str
+    source: str
+    law: str
+    priors: Mapping[str, Prior]
+    likelihood: Likelihood
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> ModelSpec:
+        """Read and check a model.
+
+        Parameters
+        ----------
+        record : mapping
+            As parsed from a model file.
+
+        Returns
+        -------
+        ModelSpec
+
+        Raises
+        ------
+        SpecError
+            Naming the key that is wrong, missing or unknown, and what may stand there.
+        """
+        _only(record, _TOP_KEYS, "the model file")
+        for key in ("name", "law", "priors", "likelihood"):
+            if key not in record:
+                raise SpecError(f"The model file has no {key!r}.")
+        law = record["law"]
+        if law not in MEMBERS:
+            raise SpecError(
+                f"law is {law!r}, no known member ({', '.join(MEMBERS)}){did_you_mean(str(law), MEMBERS)}"
+            )
+        needed = [name for name in _LAW_PRIORS if name not in _FIXED_BY.get(law, ())]
+        _only(record["priors"], [*needed, "c"], f"priors (law = {law!r})")
+        if missing := [name for name in needed if name not in record["priors"]]:
+            raise SpecError(f"priors has no {missing[0]!r}, which law = {law!r} needs.")
+        priors = {n: Prior.from_dict(p, where=f"priors.{n}") for n, p in record["priors"].items()}
+        text = {key: str(record.get(key, "")) for key in ("name", "title", "equation", "source")}
+        return cls(**text, law=law, priors=priors, likelihood=Likelihood.from_dict(record["likelihood"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, as in the file; `from_dict` reads them back."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "equation": self.equation,
+            "source": self.source,
+            "law": self.law,
+            "priors": {name: prior.to_dict() for name, prior in self.priors.items()},
+            "likelihood": self.likelihood.to_dict(),
+        }
+
+
+def load_spec(model: str | Path | ModelSpec) -> ModelSpec:
+    """Read a model by name, or from a file of your own.
+
+    Parameters
+    ----------
+    model : str, Path or ModelSpec
+        A name of `model_names`, a path that ends in ``.toml``, or a spec (returned as it is).
+
+    Returns
+    -------
+    ModelSpec
+
+    Raises
+    ------
+    SpecError
+        If there is no such model, or its file is refused.
+    """
+    if isinstance(model, ModelSpec):
+        return model
+    path = Path(model)
+    if path.suffix != ".toml":
+        path = _folder() / f"{model}.toml"
+        if not path.is_file():
+            names = model_names()
+            raise SpecError(
+                f"There is no model {str(model)!r}; known are {', '.join(names)}, or a file that ends in .toml"
+                f"{did_you_mean(str(model), names)}"
+            )
+    try:
+        record = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: is not valid TOML ({error}).") from None
+    try:
+        return ModelSpec.from_dict(record)
+    except SpecError as error:
+        raise SpecError(f"{path.name}: {error}") from None
+
+
+def model_names() -> list[str]:
+    """Names of the models that come with the package, sorted."""
+    return sorted(path.stem for path in _folder().glob("*.toml"))
+
+
+def _folder() -> Path:
+    """In the wheel the model files lie beside this module; in a checkout, at its top."""
+    here = Path(__file__).resolve().parent
+    inside = here / "models"
+    return inside if inside.is_dir() else here.parent / "models"
+
+
+def _argument(value: Any, where: str) -> float | Prior:
+    prior = Prior.from_dict(value, where=where)
+    if prior.dist == "Fixed":
+        return float(value)
+    if prior.dims:
+        raise SpecError(f"{where}: a hyper-prior has no dims.")
+    return prior
+
+
+def _only(record: Mapping[str, Any], known: Any, where: str) -> None:
+    if not isinstance(record, Mapping):
+        raise SpecError(f"{where} must be a table, not {record!r}.")
+    for key in record:
+        if key not in known:
+            raise SpecError(
+                f"{where} has an unknown key {key!r} (known: {', '.join(known)}){did_you_mean(key, known)}"
+            )
