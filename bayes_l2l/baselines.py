@@ -148,9 +148,7 @@ class BaselineFit:
         return at[[*_POINT, "flops"]]
 
 
-def bootstrap(
-    sweep: Sweep | pd.DataFrame, *, law: Form = "kaplan", n_boot: int = 200, seed: int = 0
-) -> BaselineFit:
+def bootstrap(sweep: Sweep | pd.DataFrame, *, law: Form = "kaplan", n_boot: int = 200, seed: int = 0) -> BaselineFit:
     """Fit every cell of a sweep on its own and refit it to resampled runs.
 
     Runs are resampled with replacement within a training set, alike for all its evaluations: a run that is

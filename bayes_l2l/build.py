@@ -193,9 +193,7 @@ def log_density(residual: Any, *, observed: Any, variance: Any, shared: Any) -> 
 
     precision = observed / variance
     gain = 1 + (shared**2 * precision).sum(axis=1)
-    quadratic = (residual**2 * precision).sum(axis=1) - (shared * residual * precision).sum(
-        axis=1
-    ) ** 2 / gain
+    quadratic = (residual**2 * precision).sum(axis=1) - (shared * residual * precision).sum(axis=1) ** 2 / gain
     log_det = (observed * pt.log(2 * np.pi * variance)).sum(axis=1) + pt.log(gain)
     return -0.5 * (quadratic + log_det)
 

@@ -193,14 +193,8 @@ def _content_faults(columns: ColumnMap) -> list[str]:
                 f"own.{train_set} is {evaluation!r}, which is not in [losses]"
                 f"{did_you_mean(evaluation, columns.losses)}"
             )
-        if (
-            train_set != evaluation
-            and train_set in columns.evaluations
-            and train_set not in columns.eval_names
-        ):
-            faults.append(
-                f"own.{train_set} is {evaluation!r}, but another evaluation is called {train_set!r}"
-            )
+        if train_set != evaluation and train_set in columns.evaluations and train_set not in columns.eval_names:
+            faults.append(f"own.{train_set} is {evaluation!r}, but another evaluation is called {train_set!r}")
         if columns.eval_names[evaluation] != train_set:
             faults.append(
                 f"evaluation {evaluation!r} is the own one of both {train_set!r} and "

@@ -104,11 +104,7 @@ _KNOWN = (
         title="three training sets, 98 runs and 6 large ones, 8 losses and 48 error rates (arXiv 2403.08540)",
         licence="MIT",
         source="derived from https://github.com/mlfoundations/scaling at commit a003c491, exp_data/",
-        files=(
-            DataFile(
-                "gadre/gadre2024.csv", "64fb719ac55f30aadc34c56659500794283cbbdb49ba2129632e3b74379edaa8"
-            ),
-        ),
+        files=(DataFile("gadre/gadre2024.csv", "64fb719ac55f30aadc34c56659500794283cbbdb49ba2129632e3b74379edaa8"),),
         advice="make this long table from exp_data/ of that repository, with the columns run_id, train_set, "
         "eval_set, metric, params, tokens, flops, value, lo95_seq, hi95_seq, is_extrapolation and those that "
         "the package's mappings/gadre.toml keeps",

@@ -175,9 +175,7 @@ class Fit:
 
         ways = (points is not None, params is not None or tokens is not None, flops is not None)
         if sum(ways) != 1 or (ways[1] and (params is None or tokens is None)):
-            raise ForecastError(
-                "Say where to forecast: a table of points, or both params and tokens, or flops."
-            )
+            raise ForecastError("Say where to forecast: a table of points, or both params and tokens, or flops.")
         cells = self._named(train_set, eval_set)
         if points is not None:
             at = points
@@ -331,7 +329,7 @@ def fit(
     posterior, stats = compiled.sample(sweep, settings)
     diagnostics, objections = diagnose(posterior, stats, settings)
     table = sweep.table[[c for c in _STORED_COLUMNS if c in sweep.table]]
-    observed = xr.Dataset({c: ("row", table[c].to_numpy(dtype=_dtype(c))) for c in table})
+    observed = xr.Dataset({c: ("row", table[c].to_numpy(dtype=_dtype(str(c)))) for c in table})
     groups = {
         "posterior": posterior,
         "sample_stats": stats[[v for v in _STATS if v in stats]].drop_attrs(),

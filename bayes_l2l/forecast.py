@@ -99,7 +99,8 @@ class Forecast:
         """Draw the forecast points with their intervals (see `bayes_l2l.plots.forecast`)."""
         from bayes_l2l import plots
 
-        return plots.forecast(self, **options)
+        figure: Figure = plots.forecast(self, **options)
+        return figure
 
 
 def forecast(fit: Fit, points: pd.DataFrame, *, kind: Kind = "run") -> Forecast:
@@ -142,9 +143,7 @@ def forecast(fit: Fit, points: pd.DataFrame, *, kind: Kind = "run") -> Forecast:
     return Forecast(points=at, draws=loss, kind=kind, notes=(*fit.notes, *_distance(at)))
 
 
-def expand(
-    points: pd.DataFrame, *, cells: Sequence[tuple[str, str]], max_flops: Mapping[str, float]
-) -> pd.DataFrame:
+def expand(points: pd.DataFrame, *, cells: Sequence[tuple[str, str]], max_flops: Mapping[str, float]) -> pd.DataFrame:
     """Points with both names of their cell, their compute and how far they lie beyond the fitted runs.
 
     Parameters
@@ -226,7 +225,8 @@ def optimal_points(fit: Fit, flops: float, *, cells: Sequence[tuple[str, str]]) 
 
 def stacked(posterior: xr.Dataset) -> xr.Dataset:
     """Posterior with chains and draws as one dimension ``sample``, which comes first."""
-    return posterior.stack(sample=("chain", "draw"), create_index=False).transpose("sample", ...)
+    long = posterior.stack(sample=("chain", "draw"), create_index=False)  # noqa: PD013: xarray, not pandas
+    return long.transpose("sample", ...)
 
 
 def law_draws(posterior: xr.Dataset, cell: Sequence[int] | int) -> Law:

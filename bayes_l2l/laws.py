@@ -156,9 +156,7 @@ def from_reference(
     )
 
 
-def log_optimal_params(
-    log_flops: Any, *, log_A: Any, log_B: Any, alpha: Any, beta: Any, gamma: Any = 1.0
-) -> Any:
+def log_optimal_params(log_flops: Any, *, log_A: Any, log_B: Any, alpha: Any, beta: Any, gamma: Any = 1.0) -> Any:
     """Logarithm of the compute-optimal model size N*(C), with D* = C / (6 N*).
 
     N*(C) = G (C/6)^(beta/(alpha+beta)), G = (alpha A^(alpha/gamma) / (beta B^(beta/gamma)))^(gamma/(alpha+beta)).
@@ -166,9 +164,7 @@ def log_optimal_params(
     """
     lib = _lib(log_flops, log_A, alpha)
     log_ratio = lib.log(alpha) - lib.log(beta) + alpha / gamma * log_A - beta / gamma * log_B
-    return gamma / (alpha + beta) * log_ratio + beta / (alpha + beta) * (
-        log_flops - np.log(FLOPS_PER_PARAM_TOKEN)
-    )
+    return gamma / (alpha + beta) * log_ratio + beta / (alpha + beta) * (log_flops - np.log(FLOPS_PER_PARAM_TOKEN))
 
 
 @dataclass(frozen=True)

@@ -113,11 +113,7 @@ def fit_point(
         raise SpecError(f"n_starts must be at least 1, not {n_starts}.")
     runs = Runs.of(params, tokens, loss, law=law)
     factors = np.ones(len(runs.log_loss)) if weights is None else np.asarray(weights, dtype=float)
-    if (
-        factors.shape != runs.log_loss.shape
-        or not (np.isfinite(factors) & (factors >= 0)).all()
-        or not factors.any()
-    ):
+    if factors.shape != runs.log_loss.shape or not (np.isfinite(factors) & (factors >= 0)).all() or not factors.any():
         raise DataError("The weights must be one finite number of at least 0 for each run, and not all 0.")
     return runs.law(*runs.best(factors, n_starts=n_starts, seed=seed))
 
@@ -156,9 +152,7 @@ class Runs:
         for name, column in zip(("params", "tokens", "loss"), columns, strict=True):
             if not (usable := np.isfinite(column) & (column > 0)).all():
                 run = int(np.argmin(usable))
-                raise DataError(
-                    f"Run {run + 1} has {name} {column[run]:g}, which must be finite and above 0."
-                )
+                raise DataError(f"Run {run + 1} has {name} {column[run]:g}, which must be finite and above 0.")
         n, d, y = (np.log(column) for column in columns)
         n_parameters = _SUBSPACE[law].shape[1]
         if len(y) < n_parameters:

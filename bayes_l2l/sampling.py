@@ -1,4 +1,4 @@
-"""Posterior draws by NUTS: nutpie by default, `pm.sample` as the other sampler; compile once, refit with new data."""
+"""Posterior draws by NUTS (nutpie, or `pm.sample`): compile once, refit with new data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from bayes_l2l._compat import group
 from bayes_l2l.build import INNER, LAW_VARIABLES, NOISE_VARIABLES, ModelData, build
 from bayes_l2l.errors import DataError
-from bayes_l2l.notes import Note
+from bayes_l2l.notes import Note, Severity
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -23,7 +23,8 @@ Sampler = Literal["nutpie", "pymc"]
 MAX_RHAT: Final = 1.01
 MIN_ESS: Final = 400
 MIN_BFMI: Final = 0.3
-_BADLY_FEW: Final = 100
+_BAD_RHAT: Final = 1.05
+_BAD_ESS: Final = 100
 #: Part of the draws that may diverge before the fit is not to be trusted.
 _FEW_DIVERGENCES: Final = 0.001
 
@@ -193,14 +194,10 @@ def tidy(trace: xr.Dataset) -> xr.Dataset:
 def labelled(posterior: xr.Dataset, data: ModelData) -> xr.Dataset:
     """Give the cells their names and the two parts of their names."""
     evals, trains = (list(names) for names in zip(*data.cells, strict=True))
-    return posterior.assign_coords(
-        cell=("cell", data.labels), eval_set=("cell", evals), train_set=("cell", trains)
-    )
+    return posterior.assign_coords(cell=("cell", data.labels), eval_set=("cell", evals), train_set=("cell", trains))
 
 
-def diagnose(
-    posterior: xr.Dataset, stats: xr.Dataset, settings: SamplerSettings
-) -> tuple[xr.Dataset, list[Note]]:
+def diagnose(posterior: xr.Dataset, stats: xr.Dataset, settings: SamplerSettings) -> tuple[xr.Dataset, list[Note]]:
     """Convergence of every reported quantity, and notes where a bar is missed.
 
     Parameters
@@ -246,21 +243,23 @@ def diagnose(
     name, value = extreme("rhat", np.nanmax)
     if not value < MAX_RHAT:
         message = f"the chains disagree: R-hat of {name} is {value:.3f}, above {MAX_RHAT}; draw more, or tune longer"
-        severity = "serious" if not value < 1.05 else "warning"
-        notes.append(Note("rhat", severity, message, {"variable": name, "rhat": value}))
+        notes.append(Note("rhat", _worse(not value < _BAD_RHAT), message, {"variable": name, "rhat": value}))
     name, value = extreme("ess_bulk", np.nanmin)
     if not value >= MIN_ESS:
         message = f"few independent draws: bulk ESS of {name} is {value:.0f}, below {MIN_ESS}; draw more"
-        severity = "serious" if not value >= _BADLY_FEW else "warning"
-        notes.append(Note("ess", severity, message, {"variable": name, "ess_bulk": value}))
+        notes.append(Note("ess", _worse(not value >= _BAD_ESS), message, {"variable": name, "ess_bulk": value}))
     if diverging := int(stats["diverging"].sum()):
         total = n_chains * n_draws
         message = f"{diverging} of {total} draws diverged: the posterior has corners that were not explored"
-        severity = "serious" if diverging > _FEW_DIVERGENCES * total else "warning"
-        notes.append(Note("divergences", severity, message, {"divergences": diverging, "draws": total}))
+        worse = _worse(diverging > _FEW_DIVERGENCES * total)
+        notes.append(Note("divergences", worse, message, {"divergences": diverging, "draws": total}))
     energies = arviz_base.from_dict({"sample_stats": {"energy": stats["energy"].to_numpy()}})
     energy = float(arviz_stats.bfmi(energies)["energy"].min())
     if energy < MIN_BFMI:
         message = f"the energy mixes slowly (E-BFMI {energy:.2f}, below {MIN_BFMI}): heavy tails; tune longer"
         notes.append(Note("bfmi", "warning", message, {"bfmi": energy}))
     return diagnostics, notes
+
+
+def _worse(serious: bool) -> Severity:
+    return "serious" if serious else "warning"

@@ -87,9 +87,7 @@ def crps_quantiles(levels: npt.ArrayLike, values: npt.ArrayLike, actual: npt.Arr
     return np.asarray(2 * np.average(pinball, axis=-1, weights=weights))
 
 
-def interval_score(
-    lower: npt.ArrayLike, upper: npt.ArrayLike, actual: npt.ArrayLike, *, level: float
-) -> Floats:
+def interval_score(lower: npt.ArrayLike, upper: npt.ArrayLike, actual: npt.ArrayLike, *, level: float) -> Floats:
     """Interval score of a central interval: its width, and 2/(1 - level) times what it missed by.
 
     Parameters
@@ -177,9 +175,7 @@ def score_table(forecast: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
     levels = _quantile_levels(forecast)
     middle = "median" if "median" in forecast else _column(levels, 0.5)
     if middle is None:
-        raise ForecastError(
-            "The forecast table has neither a column 'median' nor 'q0.5': it needs one of the two."
-        )
+        raise ForecastError("The forecast table has neither a column 'median' nor 'q0.5': it needs one of the two.")
     fc = _checked(forecast, "forecast", [*{middle, *levels.values()}])
     falling = (np.diff(fc[list(levels.values())].to_numpy(), axis=1) < 0).any(axis=1)
     if falling.any():
@@ -193,9 +189,7 @@ def score_table(forecast: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
         row = int(np.argmax(y <= 0))
         raise ForecastError(f"{_row(row)} of the actual table has the loss {y[row]:g}; a loss is above 0.")
     _refuse_repeated(fc, "forecast", "keep one forecast of a point (one kind, one model)", by=[])
-    _refuse_repeated(
-        truth, "actual", "give each run its own run_id", by=["run_id"] if "run_id" in truth else []
-    )
+    _refuse_repeated(truth, "actual", "give each run its own run_id", by=["run_id"] if "run_id" in truth else [])
     _refuse_unmatched(fc, truth, "forecast", "actual loss")
     _refuse_unmatched(truth, fc, "actual", "forecast")
 
@@ -209,9 +203,7 @@ def score_table(forecast: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
         values = at[list(levels.values())].to_numpy()
         scored["crps"] = 100 * crps_quantiles(list(levels), values, y) / y
         # between the outermost quantiles by interpolation; beyond them the level is 0 or 1
-        scored["pit"] = [
-            np.interp(v, q, list(levels), left=0, right=1) for q, v in zip(values, y, strict=True)
-        ]
+        scored["pit"] = [np.interp(v, q, list(levels), left=0, right=1) for q, v in zip(values, y, strict=True)]
     for level in LEVELS:
         lower, upper = _column(levels, (1 - level) / 2), _column(levels, (1 + level) / 2)
         if lower and upper:
@@ -278,8 +270,7 @@ def _checked(table: pd.DataFrame, name: str, values: list[str]) -> pd.DataFrame:
 
     if missing := [c for c in (*KEYS, *values) if c not in table]:
         raise ForecastError(
-            f"The {name} table has no column {', '.join(map(repr, missing))}; "
-            f"it has {', '.join(map(str, table))}."
+            f"The {name} table has no column {', '.join(map(repr, missing))}; it has {', '.join(map(str, table))}."
         )
     if not len(table):
         raise ForecastError(f"The {name} table has no rows.")
@@ -299,10 +290,7 @@ def _checked(table: pd.DataFrame, name: str, values: list[str]) -> pd.DataFrame:
             )
     sizes = zip(numbers["params"], numbers["tokens"], strict=True)
     cells = zip(table["train_set"], table["eval_set"], strict=True)
-    keys = [
-        f"{e} of {t} at {n:.5g} parameters, {d:.5g} tokens"
-        for (t, e), (n, d) in zip(cells, sizes, strict=True)
-    ]
+    keys = [f"{e} of {t} at {n:.5g} parameters, {d:.5g} tokens" for (t, e), (n, d) in zip(cells, sizes, strict=True)]
     kept = {c: table[c].to_numpy() for c in ("train_set", "eval_set", *_CARRIED) if c in table}
     return pd.DataFrame(kept | numbers | {"_key": keys})
 

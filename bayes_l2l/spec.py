@@ -74,11 +74,11 @@ class Prior:
         if not isinstance(record, Mapping):
             raise SpecError(f"{where} must be a number or a table with `dist` and `kwargs`, not {record!r}.")
         _only(record, _PRIOR_KEYS, where)
-        dist = record.get("dist")
+        dist = str(record.get("dist", ""))
         if dist not in DISTRIBUTIONS:
             raise SpecError(
                 f"{where}.dist is {dist!r}, no known distribution ({', '.join(DISTRIBUTIONS)})"
-                f"{did_you_mean(str(dist), DISTRIBUTIONS)}"
+                f"{did_you_mean(dist, DISTRIBUTIONS)}"
             )
         kwargs = record.get("kwargs", {})
         if not isinstance(kwargs, Mapping):

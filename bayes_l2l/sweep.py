@@ -266,9 +266,7 @@ class Sweep:
         if metric is not None:
             table = table[table["metric"] == metric]
         if table.empty:
-            raise DataError(
-                f"nothing is left of {self.name} with these training sets, evaluations and metric"
-            )
+            raise DataError(f"nothing is left of {self.name} with these training sets, evaluations and metric")
         return self._with(table)
 
     def _known(self, names: Sequence[str], options: Sequence[str], what: str) -> list[str]:
@@ -307,9 +305,7 @@ class Sweep:
         """
         import pandas as pd
 
-        added = (
-            other if isinstance(other, Sweep) else Sweep.from_table(other, name="the added table", min_runs=1)
-        )
+        added = other if isinstance(other, Sweep) else Sweep.from_table(other, name="the added table", min_runs=1)
         rows = [f"index {i}" for i in range(len(self))] + [f"added index {i}" for i in range(len(added))]
         both = pd.concat([self.table, added.table], ignore_index=True)
         table, _ = canonical(RawTable(both, rows, self.name), ColumnMap(), min_runs=1)
@@ -363,9 +359,7 @@ def read_sweep(
         If the mapping is refused.
     """
     raw = RawTable.read(path)
-    return Sweep.from_table(
-        raw, columns=columns, eval_sets=eval_sets, name=Path(path).name, min_runs=min_runs
-    )
+    return Sweep.from_table(raw, columns=columns, eval_sets=eval_sets, name=Path(path).name, min_runs=min_runs)
 
 
 def read_points(path: str | Path) -> pd.DataFrame:

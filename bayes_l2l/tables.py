@@ -92,9 +92,7 @@ def _read_csv(path: Path) -> RawTable:
     ]
     if ragged:
         raise TableError(ragged, table=path.name)
-    frame = pd.DataFrame(
-        [cells for _, cells in body], columns=[name.strip() for name in header], dtype=object
-    )
+    frame = pd.DataFrame([cells for _, cells in body], columns=[name.strip() for name in header], dtype=object)
     return RawTable(frame, [row for row, _ in body], path.name, text=True)
 
 

@@ -34,9 +34,7 @@ _IDS = ("run_id", "train_set", "eval_set")
 _ROW, _COLUMN = "_row", "_column"
 
 
-def canonical(
-    raw: RawTable, columns: ColumnMap, *, min_runs: int = 2
-) -> tuple[pd.DataFrame, tuple[Note, ...]]:
+def canonical(raw: RawTable, columns: ColumnMap, *, min_runs: int = 2) -> tuple[pd.DataFrame, tuple[Note, ...]]:
     """Validate a table and bring it into the canonical long form.
 
     Parameters
@@ -169,17 +167,13 @@ def _run_values(table: pd.DataFrame, name: str, column: str, faults: list[str]) 
     return numbers(table[name], table[_ROW], column, faults, blank_ok=name in MADE_COLUMNS)
 
 
-def _carried(
-    frame: pd.DataFrame, columns: ColumnMap, found: Mapping[str, str], faults: list[str]
-) -> list[str]:
+def _carried(frame: pd.DataFrame, columns: ColumnMap, found: Mapping[str, str], faults: list[str]) -> list[str]:
     """Return the names of the columns that have no meaning here and are kept as they are."""
     used = {*found.values(), *(column for column, _ in columns.evaluations.values())}
     others = [str(name) for name in frame if name not in used]
     if columns.keep is None:
         return others
-    faults += [
-        _absent(name, frame, f"which {columns.source} keeps") for name in columns.keep if name not in frame
-    ]
+    faults += [_absent(name, frame, f"which {columns.source} keeps") for name in columns.keep if name not in frame]
     return [name for name in others if name in columns.keep]
 
 
@@ -295,9 +289,7 @@ def _check_runs(table: pd.DataFrame, faults: list[str], min_runs: int) -> None:
         faults += [
             f"{row}: run {run_id!r} has {name} {value:g}, but {first[i]:g} in an earlier row; "
             "give every run and checkpoint its own run_id"
-            for i, row, run_id, value in zip(
-                other.index, other[_ROW], other["run_id"], other[name], strict=True
-            )
+            for i, row, run_id, value in zip(other.index, other[_ROW], other["run_id"], other[name], strict=True)
         ]
     known = table[table[cell].notna().all(axis=1)]
     first_row = known.groupby(cell)[_ROW].transform("first")
