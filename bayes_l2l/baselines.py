@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from bayes_l2l.errors import DataError, ForecastError, SpecError
+from bayes_l2l.forecast import QUANTILES, Forecast, Kind, expand
 from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN
 from bayes_l2l.pointfit import N_STARTS, Floats, Form, PointLaw, Runs, fit_point
 
@@ -22,11 +23,9 @@ if TYPE_CHECKING:
 
     from bayes_l2l.sweep import Sweep
 
-__all__ = ["QUANTILES", "BaselineFit", "CellFit", "Form", "PointLaw", "bootstrap", "fit_point"]
+__all__ = ["BaselineFit", "CellFit", "Form", "PointLaw", "bootstrap", "fit_point"]
 
-#: Default quantiles of a forecast: both ends of every interval that `scores` reports, and the median.
-QUANTILES: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
-_POINT: Final = ["train_set", "eval_set", "params", "tokens"]
+_POINT: Final = ("eval_set", "train_set", "params", "tokens")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +55,7 @@ class BaselineFit:
     ----------
     law : str
         Member of the family that was fitted.
-    cells : mapping of (train_set, eval_set) to CellFit
+    cells : mapping of (eval_set, train_set) to CellFit
     max_flops : mapping of str to float
         Largest training compute (FLOPs) of each training set's runs.
     seed : int
@@ -72,7 +71,7 @@ class BaselineFit:
         self,
         points: pd.DataFrame,
         *,
-        kind: Literal["run", "curve"] = "run",
+        kind: Kind = "run",
         quantiles: Sequence[float] = QUANTILES,
     ) -> pd.DataFrame:
         """Forecast table at new points.
@@ -100,52 +99,16 @@ class BaselineFit:
         DataError
             If a point is of a cell that was not fitted.
         """
-        import pandas as pd
-
-        levels = np.asarray(quantiles, dtype=float)
-        if not ((levels > 0) & (levels < 1)).all():
-            raise ForecastError(f"Quantile levels must lie between 0 and 1, not {list(quantiles)}.")
-        at = self._expanded(points)
-        draws = self._draws(at, kind=kind)
-        summaries = {"mean": draws.mean(axis=0), "sd": draws.std(axis=0), "median": np.median(draws, axis=0)}
-        values = np.quantile(draws, levels, axis=0)
-        summaries |= {f"q{level:g}": value for level, value in zip(levels, values, strict=True)}
-        summaries["extrapolation"] = (at["flops"] / at["train_set"].map(self.max_flops)).to_numpy()
-        return pd.concat([at.assign(kind=kind), pd.DataFrame(summaries, index=at.index)], axis=1)
-
-    def _draws(self, at: pd.DataFrame, *, kind: str) -> Floats:
-        """Losses of shape (n_boot, n_points)."""
         if kind not in ("run", "curve"):
-            raise ForecastError(f"There is no kind {kind!r} of forecast; the kinds are 'run' and 'curve'.")
+            raise ForecastError(f"kind is {kind!r}; it must be 'run' or 'curve'.")
+        at = expand(points, cells=list(self.cells), max_flops=self.max_flops)
         rng = np.random.default_rng(self.seed)
         columns = []
-        for train, evaluation, n, d in zip(*(at[c] for c in _POINT), strict=True):
-            cell = self.cells[train, evaluation]
+        for evaluation, train, n, d in zip(*(at[c] for c in _POINT), strict=True):
+            cell = self.cells[evaluation, train]
             curve = cell.resampled.predict(n, d)
             columns.append(curve * np.exp(rng.choice(cell.residuals, len(curve))) if kind == "run" else curve)
-        return np.stack(columns, axis=1)
-
-    def _expanded(self, points: pd.DataFrame) -> pd.DataFrame:
-        """Points with both names of the cell and with flops, each known to be fitted."""
-        import pandas as pd
-
-        if missing := [c for c in ("params", "tokens") if c not in points]:
-            raise ForecastError(f"The points to forecast have no column {missing[0]!r}.")
-        if not len(points):
-            raise ForecastError("There are no points to forecast.")
-        fitted = pd.DataFrame(list(self.cells), columns=["train_set", "eval_set"]).assign(_fitted=True)
-        named = [c for c in ("train_set", "eval_set") if c in points]
-        at = points.merge(fitted, on=named, how="left") if named else points.merge(fitted, how="cross")
-        if (unknown := at["_fitted"].isna()).any():
-            cell = " of ".join(str(at[c][unknown].iloc[0]) for c in reversed(named))
-            known = ", ".join(sorted({f"{e} of {t}" for t, e in self.cells}))
-            raise DataError(
-                f"No cell was fitted for {cell}, asked for by {unknown.sum()} of {len(at)} points; "
-                f"fitted are {known}."
-            )
-        if "flops" not in at:
-            at["flops"] = FLOPS_PER_PARAM_TOKEN * at["params"] * at["tokens"]
-        return at[[*_POINT, "flops"]]
+        return Forecast(at, np.stack(columns, axis=1), kind).table(quantiles=quantiles)
 
 
 def bootstrap(sweep: Sweep | pd.DataFrame, *, law: Form = "kaplan", n_boot: int = 200, seed: int = 0) -> BaselineFit:
@@ -197,7 +160,7 @@ def bootstrap(sweep: Sweep | pd.DataFrame, *, law: Form = "kaplan", n_boot: int 
                 fitted = _fit_cell(*columns[rows].T, law=law, counts=counts[:, run[rows]])
             except DataError as error:
                 raise DataError(f"{evaluation} of {train}: {error}") from None
-            cells[str(train), str(evaluation)] = fitted
+            cells[str(evaluation), str(train)] = fitted
     max_flops = {str(train): float(most) for train, most in flops.groupby(table["train_set"]).max().items()}
     return BaselineFit(law=law, cells=cells, max_flops=max_flops, seed=seed)
 

@@ -225,7 +225,7 @@ def optimal_points(fit: Fit, flops: float, *, cells: Sequence[tuple[str, str]]) 
 
 def stacked(posterior: xr.Dataset) -> xr.Dataset:
     """Posterior with chains and draws as one dimension ``sample``, which comes first."""
-    long = posterior.stack(sample=("chain", "draw"), create_index=False)  # noqa: PD013: xarray, not pandas
+    long = posterior.stack(sample=("chain", "draw"), create_index=False)  # noqa: PD013
     return long.transpose("sample", ...)
 
 

@@ -226,7 +226,7 @@ def test_cells_of_a_training_set_share_their_resamples():
     one = sweep(evals=("web",))
     both = pd.concat([one, one.assign(eval_set="copy").sample(frac=1, random_state=1)])
     fit = baselines.bootstrap(both, n_boot=10)
-    web, copy = (fit.cells["web", e].resampled.predict(3e9, 6e10) for e in ("web", "copy"))
+    web, copy = (fit.cells[e, "web"].resampled.predict(3e9, 6e10) for e in ("web", "copy"))
     np.testing.assert_allclose(web, copy, rtol=1e-4)
     assert np.ptp(web) > 1e-3
 
@@ -250,7 +250,7 @@ def test_a_sweep_is_read_through_its_table_and_errors_have_no_law(fit):
         table["metric"] = table["metric"].fillna("loss")
 
     again = baselines.bootstrap(Sweep(), n_boot=60, seed=3)
-    assert set(again.cells) == {("web", "web"), ("web", "code")}
+    assert set(again.cells) == {("web", "web"), ("code", "web")}
     pd.testing.assert_frame_equal(fit.forecast(points()), again.forecast(points()))
 
 
@@ -299,9 +299,9 @@ def test_a_cell_with_too_few_runs_is_named():
             points(),
             {"kind": "law"},
             ForecastError,
-            "no kind 'law' of forecast; the kinds are 'run' and 'curve'",
+            "kind is 'law'; it must be 'run' or 'curve'.",
         ),
-        (points(), {"quantiles": (5, 50)}, ForecastError, "between 0 and 1, not [5, 50]"),
+        (points(), {"quantiles": (5, 50)}, ForecastError, "A quantile must lie between 0 and 1, not 5."),
     ],
 )
 def test_a_bad_request_is_refused_with_a_sentence(fit, at, options, error, sentence):
