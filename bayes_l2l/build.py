@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,7 @@ from bayes_l2l.laws import D0, from_reference, log_reducible
 if TYPE_CHECKING:
     import pymc as pm
 
-    from bayes_l2l.spec import ModelSpec, Prior
+    from bayes_l2l.spec import Likelihood, ModelSpec, Prior
     from bayes_l2l.sweep import Sweep
 
 Floats = npt.NDArray[np.float64]
@@ -41,6 +42,8 @@ class ModelData:
         Log loss (0 where there is none), 1 where there is one, and the known standard error of log loss.
     weight : ndarray, shape (point,)
         What a run's log-likelihood counts, (C / largest C)^fade.
+    discrepancy : ndarray, shape (point,)
+        Standard deviation of log R by which the law may be off at each size, from the spec.
     smallest : ndarray, shape (cell,)
         Smallest loss of each cell (nats/token).
     reference : ndarray, shape (2,)
@@ -54,19 +57,20 @@ class ModelData:
     observed: Floats
     noise: Floats
     weight: Floats
+    discrepancy: Floats
     smallest: Floats
     reference: Floats
 
     @classmethod
-    def of(cls, sweep: Sweep, *, fade: float) -> ModelData:
+    def of(cls, sweep: Sweep, *, likelihood: Likelihood) -> ModelData:
         """Arrange the losses of a sweep.
 
         Parameters
         ----------
         sweep : Sweep
             Its rows of metric "loss" are used.
-        fade : float
-            Exponent of the weights.
+        likelihood : Likelihood
+            For the weights and the discrepancy of small runs.
 
         Returns
         -------
@@ -95,7 +99,7 @@ class ModelData:
         if "loss_se" in table:
             noise[row, column] = (table["loss_se"] / table["loss"]).fillna(0.0)
         flops = table["flops"].to_numpy()[first]
-        weight = (flops / flops.max()) ** fade
+        weight = (flops / flops.max()) ** likelihood.fade
         log_params, log_tokens = np.log(table[["params", "tokens"]].to_numpy()[first].T)
         return cls(
             cells=cells,
@@ -105,6 +109,7 @@ class ModelData:
             observed=(~np.isnan(loss)).astype(float),
             noise=noise,
             weight=weight,
+            discrepancy=discrepancy(flops / flops.max(), likelihood),
             smallest=np.nanmin(loss, axis=0),
             reference=np.average([log_params, log_tokens], axis=1, weights=weight),
         )
@@ -117,9 +122,20 @@ class ModelData:
     def arrays(self) -> dict[str, Floats]:
         """What the model holds as `pm.Data`, by name."""
         names = (
-            "log_params", "log_tokens", "log_loss", "observed", "noise", "weight", "smallest", "reference",
+            "log_params", "log_tokens", "log_loss", "observed", "noise", "weight", "discrepancy", "smallest", "reference",
         )  # fmt: skip
         return {name: getattr(self, name) for name in names}
+
+
+def discrepancy(relative_flops: Floats, likelihood: Likelihood) -> Floats:
+    """Standard deviation of log R by which the law may be off, at compute relative to the largest fitted.
+
+    ``at_largest (C / largest C)^-rate`` for large runs, levelling off at ``cap`` for small ones.
+    """
+    if not likelihood.discrepancy:
+        return np.zeros_like(relative_flops)
+    free = likelihood.discrepancy["at_largest"] * relative_flops ** -likelihood.discrepancy["rate"]
+    return np.asarray(1 / np.hypot(1 / free, 1 / likelihood.discrepancy["cap"]))
 
 
 def point_label(params: float, tokens: float) -> str:
@@ -146,17 +162,18 @@ def build(spec: ModelSpec, data: ModelData) -> pm.Model:
     import pymc as pm
     import pytensor.tensor as pt
 
-    with pm.Model(coords={"cell": data.labels}) as model:
+    with pm.Model(coords=_coords(data)) as model:
         known = {name: pm.Data(name, value) for name, value in data.arrays().items()}
-        law = _law(spec, known, len(data.cells))
+        law = _law(spec, known, data.cells)
         for name in LAW_VARIABLES:
             pm.Deterministic(name, law[name], dims="cell")
         along = {name: value[None, :] for name, value in law.items() if name != "E"}
         reducible = pt.exp(log_reducible(known["log_params"][:, None], known["log_tokens"][:, None], **along))
         loss = law["E"] + reducible
 
-        scatter = _parameter("scatter", spec.likelihood.scatter) * pt.ones(len(data.cells))
-        deviation = _parameter("deviation", spec.likelihood.deviation)
+        effects = _effects(data.cells)
+        scatter = _parameter("scatter", spec.likelihood.scatter, effects) * pt.ones(len(data.cells))
+        deviation = _parameter("deviation", spec.likelihood.deviation, effects)
         pm.Deterministic("scatter", scatter, dims="cell")
         pm.Deterministic("deviation", pt.as_tensor(deviation))
         residual = (known["log_loss"] - pt.log(loss)) * known["observed"]
@@ -164,7 +181,7 @@ def build(spec: ModelSpec, data: ModelData) -> pm.Model:
             residual,
             observed=known["observed"],
             variance=scatter**2 + known["noise"] ** 2,
-            shared=deviation * law["gamma"] * reducible / loss,
+            shared=pt.sqrt(deviation**2 + known["discrepancy"] ** 2)[:, None] * law["gamma"] * reducible / loss,
         )
         pm.Potential("log_likelihood", (known["weight"] * density).sum())
     return model
@@ -198,28 +215,45 @@ def log_density(residual: Any, *, observed: Any, variance: Any, shared: Any) -> 
     return -0.5 * (quadratic + log_det)
 
 
-def _law(spec: ModelSpec, known: dict[str, Any], n_cells: int) -> dict[str, Any]:
+def _coords(data: ModelData) -> dict[str, list[str]]:
+    return {"cell": data.labels} | {name: names for name, (names, _) in _effects(data.cells).items()}
+
+
+def _effects(cells: Sequence[tuple[str, str]]) -> dict[str, tuple[list[str], list[int]]]:
+    """Names along ``eval_set`` and ``train_set``, and the place of every cell's own among them."""
+    effects = {}
+    for dim, own in zip(("eval_set", "train_set"), zip(*cells, strict=True), strict=True):
+        names = sorted(set(own))
+        effects[dim] = (names, [names.index(name) for name in own])
+    return effects
+
+
+def _law(spec: ModelSpec, known: dict[str, Any], cells: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """`LAW_VARIABLES` of every cell, drawn from their priors at the reference size."""
     import pytensor.tensor as pt
 
-    ones = pt.ones(n_cells)
-    value = {name: _parameter(name, spec.priors[name]) * ones for name in ("E_fraction", "excess", "share")}
-    E = value["E_fraction"] * known["smallest"]
-    loss = known["smallest"] * (1 + value["excess"])
-    share = value["share"]
+    ones, priors, effects = pt.ones(len(cells)), spec.priors, _effects(cells)
+
+    def value(name: str, shift: Any = None) -> Any:
+        return _parameter(name, priors[name], effects, shift=shift) * ones
+
+    share = value("share")
+    E = value("E_fraction") * known["smallest"]
+    loss = known["smallest"] * (1 + value("excess"))
     # The data know the slopes of log loss in log N and log D at the reference, alpha share (L - E)/L and its
     # like; they know alpha itself only given E. Centred exponents are therefore sampled as these slopes.
     reducible = pt.log1p(-E / loss)
-    alpha = _parameter("alpha", spec.priors["alpha"], shift=reducible + pt.log(share)) * ones
-    if spec.law == "overtraining":
-        beta = alpha
+    if spec.structure == "joint":
+        a = value("alpha_over_gamma")
+        slope = pt.log(a) + pt.log(share)
+        b = value("beta_over_gamma", (pt.log1p(-share) - slope)[0])
+        gamma = value("gamma", reducible + slope)
+        alpha, beta = a * gamma, b * gamma
     else:
-        beta = _parameter("beta", spec.priors["beta"], shift=reducible + pt.log1p(-share)) * ones
-    if spec.law == "generalised":
-        gamma = _parameter("gamma", spec.priors["gamma"]) * ones
-    else:
-        gamma = beta if spec.law == "kaplan" else ones
-    c = _parameter("c", spec.priors["c"]) * ones if "c" in spec.priors else 0 * ones
+        alpha = value("alpha", reducible + pt.log(share))
+        beta = alpha if spec.law == "overtraining" else value("beta", reducible + pt.log1p(-share))
+        gamma = {"generalised": lambda: value("gamma"), "kaplan": lambda: beta}.get(spec.law, lambda: ones)()
+    c = value("c") if "c" in priors else 0 * ones
     log_N_ref, log_D_ref = known["reference"][0], known["reference"][1]
     transient = gamma * pt.log1p(c * pt.exp(np.log(D0) - log_D_ref))
     log_A, log_B = from_reference(
@@ -234,25 +268,36 @@ def _law(spec: ModelSpec, known: dict[str, Any], n_cells: int) -> dict[str, Any]
     return {"E": E, "log_A": log_A, "log_B": log_B, "alpha": alpha, "beta": beta, "gamma": gamma, "c": c}
 
 
-def _parameter(name: str, prior: Prior, *, shift: Any = None) -> Any:
-    """Value of a prior, as random variables: non-centred, centred about a shift that the data know better, or plain.
+def _parameter(name: str, prior: Prior, effects: Mapping[str, tuple[list[str], list[int]]], *, shift: Any = None) -> Any:
+    """Value of a prior, as random variables: non-centred, centred about a shift the data know better, or plain.
 
-    The random variables end in one of `INNER`; the value itself is reported under its name.
+    The random variables end in one of `INNER`; the value itself is reported under its name. A list of priors is
+    their sum, each effect spread over the cells that it belongs to.
     """
     import pymc as pm
     import pytensor.tensor as pt
 
     if prior.dist == "Fixed":
         return pt.constant(prior.kwargs["value"])
-    arguments = {
-        key: value if isinstance(value, float) else _parameter(f"{name}_{key}", value)
-        for key, value in prior.kwargs.items()
-    }
+
+    def argument(key: str, value: float | Prior | tuple[Prior, ...]) -> Any:
+        if isinstance(value, float):
+            return value
+        if not isinstance(value, tuple):
+            return _parameter(f"{name}_{key}", value, effects)
+        terms = []
+        for term in value:
+            dim = term.dims[0] if term.dims else None
+            drawn = _parameter(f"{name}_{dim or key}", term, effects)
+            terms.append(drawn[effects[dim][1]] if dim else drawn)
+        return sum(terms[1:], terms[0])
+
+    arguments = {key: argument(key, value) for key, value in prior.kwargs.items()}
     dims = prior.dims or None
     if not prior.centered:
         offset = pm.Normal(f"{name}_offset", 0.0, 1.0, dims=dims)
         value = arguments["mu"] + arguments["sigma"] * offset
-    elif shift is not None and dims and prior.dist == "Normal" and prior.transform == "exp":
+    elif shift is not None and prior.dist == "Normal" and prior.transform == "exp":
         value = pm.Normal(f"{name}_slope", arguments["mu"] + shift, arguments["sigma"], dims=dims) - shift
     else:
         value = getattr(pm, prior.dist)(f"{name}_drawn", **arguments, dims=dims)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bayes_l2l.build import LAW_VARIABLES, ModelData, point_label
+from bayes_l2l.build import LAW_VARIABLES, ModelData, discrepancy, point_label
 from bayes_l2l.errors import DataError, ForecastError
 from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN, Law
 from bayes_l2l.notes import Note
@@ -241,11 +241,12 @@ def _deviations(fit: Fit, posterior: xr.Dataset, at: pd.DataFrame, rng: np.rando
     Given the parameters, the residuals of a size are ``shared * delta + own noise`` with a standard normal
     prior on delta: its posterior is normal.
     """
-    data = ModelData.of(fit.sweep, fade=0.0)
+    likelihood = fit.spec.likelihood
+    data = ModelData.of(fit.sweep, likelihood=likelihood)
+    largest = max(fit.max_flops.values())
     known: dict[str, list[int]] = {}
     for i, (n, d) in enumerate(zip(np.exp(data.log_params), np.exp(data.log_tokens), strict=True)):
         known.setdefault(point_label(n, d), []).append(i)
-    deviation = posterior["deviation"].to_numpy()
     law = law_draws(posterior, list(range(len(data.cells))))
     scatter = posterior["scatter"].to_numpy()
     drawn: dict[str, Floats] = {}
@@ -253,6 +254,8 @@ def _deviations(fit: Fit, posterior: xr.Dataset, at: pd.DataFrame, rng: np.rando
         label = point_label(n, d)
         if label in drawn:
             continue
+        off = discrepancy(np.array(FLOPS_PER_PARAM_TOKEN * n * d / largest), likelihood)
+        deviation = np.hypot(posterior["deviation"].to_numpy(), off)
         precision, pull = np.ones_like(deviation), np.zeros_like(deviation)
         for i in known.get(label, ()):
             loss = law.loss(n, d)
@@ -260,7 +263,7 @@ def _deviations(fit: Fit, posterior: xr.Dataset, at: pd.DataFrame, rng: np.rando
             weight = data.observed[i] / (scatter**2 + data.noise[i] ** 2)
             precision = precision + (shared**2 * weight).sum(axis=1)
             pull = pull + (shared * (data.log_loss[i] - np.log(loss)) * weight).sum(axis=1)
-        delta = pull / precision + rng.standard_normal(len(deviation)) / np.sqrt(precision)
+        delta = pull / precision + rng.standard_normal(precision.size) / np.sqrt(precision)
         drawn[label] = deviation * delta
     labels = [point_label(n, d) for n, d in zip(at["params"], at["tokens"], strict=True)]
     return np.stack([drawn[label] for label in labels], axis=1)
@@ -273,7 +276,7 @@ def _distance(at: pd.DataFrame) -> list[Note]:
         return []
     most = float(far["extrapolation"].max())
     message = (
-        f"{len(far)} of {len(at)} points lie up to {most:.0f} times beyond the fitted compute; hindcasts have "
+        f"{len(far)} of {len(at)} points have up to {most:.0f} times the largest compute fitted; hindcasts have "
         f"tested forecasts to about {TESTED_EXTRAPOLATION:.0f} times: do not trust the intervals there"
     )
     return [Note("far_extrapolation", "warning", message, {"points": len(far), "extrapolation": most})]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -84,7 +88,7 @@ class CompiledModel:
 
     def __init__(self, spec: ModelSpec, sweep: Sweep) -> None:
         self.spec = spec
-        self._first = ModelData.of(sweep, fade=spec.likelihood.fade)
+        self._first = ModelData.of(sweep, likelihood=spec.likelihood)
         self.cells = self._first.cells
         self.model: pm.Model = build(spec, self._first)
         self._nutpie: Any = None
@@ -109,7 +113,7 @@ class CompiledModel:
         DataError
             If the sweep has other cells.
         """
-        data = ModelData.of(sweep, fade=self.spec.likelihood.fade)
+        data = ModelData.of(sweep, likelihood=self.spec.likelihood)
         if data.cells != self.cells:
             raise DataError(
                 f"The model was compiled for {len(self.cells)} cells and {sweep.name} has other ones; "
@@ -137,15 +141,36 @@ class CompiledModel:
         import pymc as pm
 
         names = [*LAW_VARIABLES, *NOISE_VARIABLES]
-        trace = pm.sample_prior_predictive(draws, model=self.model, var_names=names, random_seed=seed)
+        with _quiet():
+            trace = pm.sample_prior_predictive(draws, model=self.model, var_names=names, random_seed=seed)
         return labelled(tidy(group(trace, "prior")), self._first)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what is true of this model and no trouble.
+
+    The likelihood is a potential, which the prior rightly leaves out; and no BLAS is needed, since the model has no
+    matrix product.
+    """
+    log = logging.getLogger("pymc.sampling.forward")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The effect of Potentials")
+            warnings.filterwarnings("ignore", "PyTensor could not link to a BLAS")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def _by_nutpie(compiled: CompiledModel, data: ModelData, settings: SamplerSettings) -> Any:
     import nutpie
 
     if compiled._nutpie is None:
-        compiled._nutpie = nutpie.compile_pymc_model(compiled.model)
+        with _quiet():
+            compiled._nutpie = nutpie.compile_pymc_model(compiled.model)
     # The low-rank mass matrix follows the ridge on which E and the exponents trade off.
     sampler = nutpie.sample(
         compiled._nutpie.with_data(**data.arrays()),
@@ -172,7 +197,7 @@ def _by_nutpie(compiled: CompiledModel, data: ModelData, settings: SamplerSettin
 def _by_pymc(compiled: CompiledModel, data: ModelData, settings: SamplerSettings) -> Any:
     import pymc as pm
 
-    with compiled.model:
+    with _quiet(), compiled.model:
         pm.set_data(data.arrays())
         return pm.sample(
             draws=settings.draws,

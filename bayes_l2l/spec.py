@@ -10,6 +10,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,13 +33,21 @@ DISTRIBUTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 #: What a prior's value may be passed through; the transform keeps a quantity inside its bounds.
 TRANSFORMS: Final = ("exp", "sigmoid")
-#: Dimensions along which a prior may vary.
-DIMS: Final = ("cell",)
+#: Dimensions along which a prior may vary: cells, or one of the two names of a cell (crossed effects).
+DIMS: Final = ("cell", "train_set", "eval_set")
+#: How the laws of several cells hang together.
+STRUCTURES: Final = {
+    "separate": "every cell has a law of its own; the laws resemble each other by their priors",
+    "joint": "every cell is a shifted power law of one progress R, which depends on (N, D) alone",
+}
 
+_POSITIVE: Final = ("sigma", "nu", "lam", "alpha", "beta")
 _PRIOR_KEYS: Final = ("dist", "kwargs", "dims", "centered", "transform")
-_TOP_KEYS: Final = ("name", "title", "equation", "source", "law", "priors", "likelihood")
-_LIKELIHOOD_KEYS: Final = ("dist", "fade", "scatter", "deviation")
+_TOP_KEYS: Final = ("name", "title", "equation", "source", "law", "structure", "priors", "likelihood")
+_LIKELIHOOD_KEYS: Final = ("dist", "fade", "scatter", "deviation", "discrepancy")
+_DISCREPANCY_KEYS: Final = ("at_largest", "rate", "cap")
 _LAW_PRIORS: Final = ("E_fraction", "excess", "share", "alpha", "beta", "gamma")
+_JOINT_PRIORS: Final = ("E_fraction", "excess", "share", "alpha_over_gamma", "beta_over_gamma", "gamma")
 _FIXED_BY: Final = {"kaplan": ("gamma",), "chinchilla": ("gamma",), "overtraining": ("gamma", "beta")}
 
 
@@ -51,7 +60,8 @@ class Prior:
     dist : str
         A key of `DISTRIBUTIONS`, or "Fixed" for a number.
     kwargs : mapping
-        Its arguments: numbers, or priors (the hyper-priors of a hierarchy). For "Fixed": ``value``.
+        Its arguments: numbers, priors (the hyper-priors of a hierarchy), or a list of priors whose sum is meant
+        (crossed effects of training sets and evaluations). For "Fixed": ``value``.
     dims : tuple of str
         Dimensions along which it varies.
     centered : bool
@@ -61,7 +71,7 @@ class Prior:
     """
 
     dist: str
-    kwargs: Mapping[str, float | Prior] = field(default_factory=dict)
+    kwargs: Mapping[str, float | Prior | tuple[Prior, ...]] = field(default_factory=dict)
     dims: tuple[str, ...] = ()
     centered: bool = True
     transform: str | None = None
@@ -70,6 +80,8 @@ class Prior:
     def from_dict(cls, record: Any, *, where: str) -> Prior:
         """Read a prior, saying where in the file it stands if it is refused."""
         if isinstance(record, int | float) and not isinstance(record, bool):
+            if not isfinite(record):
+                raise SpecError(f"{where} must be a finite number, not {record!r}.")
             return cls("Fixed", {"value": float(record)})
         if not isinstance(record, Mapping):
             raise SpecError(f"{where} must be a number or a table with `dist` and `kwargs`, not {record!r}.")
@@ -87,8 +99,11 @@ class Prior:
         if missing := [name for name in DISTRIBUTIONS[dist] if name not in kwargs]:
             raise SpecError(f"{where}.kwargs has no {missing[0]!r}, which {dist} needs.")
         arguments = {name: _argument(value, f"{where}.kwargs.{name}") for name, value in kwargs.items()}
+        for name, value in arguments.items():
+            if name in _POSITIVE and isinstance(value, float) and value <= 0:
+                raise SpecError(f"{where}.kwargs.{name} must be positive, not {value:g}.")
         dims = record.get("dims", ())
-        dims = (dims,) if isinstance(dims, str) else tuple(dims)
+        dims = tuple(dims) if isinstance(dims, list | tuple) else (dims,)
         if unknown := [d for d in dims if d not in DIMS]:
             raise SpecError(f"{where}.dims names {unknown[0]!r}; a prior may vary along {', '.join(DIMS)}.")
         centered, transform = record.get("centered", True), record.get("transform")
@@ -104,7 +119,7 @@ class Prior:
         """Plain types, as in the file."""
         if self.dist == "Fixed":
             return float(self.kwargs["value"])  # type: ignore[arg-type]
-        arguments = {n: v.to_dict() if isinstance(v, Prior) else v for n, v in self.kwargs.items()}
+        arguments = {name: _plain(value) for name, value in self.kwargs.items()}
         record: dict[str, Any] = {"dist": self.dist, "kwargs": arguments}
         if self.dims:
             record["dims"] = list(self.dims)
@@ -127,6 +142,10 @@ class Likelihood:
         Standard deviation of the log loss of each cell on its own.
     deviation : Prior
         Standard deviation of the deviation of log R that all runs of equal (N, D) share; 0 for none.
+    discrepancy : mapping
+        How far small runs may lie from the law, together: the shared deviation has the additional standard
+        deviation ``at_largest (C / largest C)^-rate``, at most ``cap``. Small runs tell little about large
+        ones, and this is how much. Empty for none.
     fade : float
         A run's log-likelihood counts (C / largest C)^fade: the law is asked to hold where it will be used.
         0 gives every run the same weight.
@@ -136,6 +155,7 @@ class Likelihood:
     scatter: Prior
     deviation: Prior
     fade: float = 0.0
+    discrepancy: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Likelihood:
@@ -151,9 +171,10 @@ class Likelihood:
             raise SpecError(f"likelihood.fade must be a number from 0 to 10, not {fade!r}.")
         return cls(
             dist=record["dist"],
-            scatter=Prior.from_dict(record["scatter"], where="likelihood.scatter"),
-            deviation=Prior.from_dict(record["deviation"], where="likelihood.deviation"),
+            scatter=_quantity(record["scatter"], "likelihood.scatter"),
+            deviation=_quantity(record["deviation"], "likelihood.deviation", dims=()),
             fade=float(fade),
+            discrepancy=_discrepancy(record.get("discrepancy", {})),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -163,6 +184,7 @@ class Likelihood:
             "fade": self.fade,
             "scatter": self.scatter.to_dict(),
             "deviation": self.deviation.to_dict(),
+            **({"discrepancy": dict(self.discrepancy)} if self.discrepancy else {}),
         }
 
 
@@ -176,10 +198,13 @@ class ModelSpec:
         What it is called, what it is, its equation in text and where that comes from.
     law : {"kaplan", "chinchilla", "overtraining", "generalised"}
         Member of the family of `bayes_l2l.laws`.
+    structure : {"separate", "joint"}
+        How the laws of several cells hang together (`STRUCTURES`).
     priors : mapping of str to Prior
         ``E_fraction`` (E over the cell's smallest loss), ``excess`` (loss of the law at the reference size over
         that smallest loss, less 1), ``share`` (part of R that is the model-size term at the reference),
-        ``alpha``, ``beta``, ``gamma`` where the member leaves them free, and optionally ``c``.
+        ``alpha``, ``beta``, ``gamma`` where the member leaves them free, and optionally ``c``. A joint model has
+        ``alpha_over_gamma`` and ``beta_over_gamma`` instead of ``alpha`` and ``beta``.
     likelihood : Likelihood
         How runs scatter about the law.
     """
@@ -189,6 +214,7 @@ class ModelSpec:
     equation: str
     source: str
     law: str
+    structure: str
     priors: Mapping[str, Prior]
     likelihood: Likelihood
 
@@ -215,17 +241,24 @@ class ModelSpec:
             if key not in record:
                 raise SpecError(f"The model file has no {key!r}.")
         law = record["law"]
-        if law not in MEMBERS:
+        if not isinstance(law, str) or law not in MEMBERS:
             raise SpecError(
                 f"law is {law!r}, no known member ({', '.join(MEMBERS)}){did_you_mean(str(law), MEMBERS)}"
             )
+        structure = record.get("structure", "separate")
+        if not isinstance(structure, str) or structure not in STRUCTURES:
+            raise SpecError(f"structure is {structure!r}; known are {', '.join(STRUCTURES)}.")
+        if structure == "joint" and law != "generalised":
+            raise SpecError(f"structure = 'joint' needs law = 'generalised', not {law!r}.")
         needed = [name for name in _LAW_PRIORS if name not in _FIXED_BY.get(law, ())]
+        if structure == "joint":
+            needed = list(_JOINT_PRIORS)
         _only(record["priors"], [*needed, "c"], f"priors (law = {law!r})")
         if missing := [name for name in needed if name not in record["priors"]]:
             raise SpecError(f"priors has no {missing[0]!r}, which law = {law!r} needs.")
-        priors = {n: Prior.from_dict(p, where=f"priors.{n}") for n, p in record["priors"].items()}
+        priors = {n: _quantity(p, f"priors.{n}") for n, p in record["priors"].items()}
         text = {key: str(record.get(key, "")) for key in ("name", "title", "equation", "source")}
-        return cls(**text, law=law, priors=priors, likelihood=Likelihood.from_dict(record["likelihood"]))
+        return cls(**text, law=law, structure=structure, priors=priors, likelihood=Likelihood.from_dict(record["likelihood"]))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, as in the file; `from_dict` reads them back."""
@@ -235,6 +268,7 @@ class ModelSpec:
             "equation": self.equation,
             "source": self.source,
             "law": self.law,
+            "structure": self.structure,
             "priors": {name: prior.to_dict() for name, prior in self.priors.items()},
             "likelihood": self.likelihood.to_dict(),
         }
@@ -292,13 +326,46 @@ def _folder() -> Path:
     return inside if inside.is_dir() else here.parent / "models"
 
 
-def _argument(value: Any, where: str) -> float | Prior:
+def _quantity(record: Any, where: str, *, dims: tuple[str, ...] = ("cell",)) -> Prior:
+    """Prior of a quantity of the model, which varies along `dims` or is one number."""
+    prior = Prior.from_dict(record, where=where)
+    if prior.dims not in ((), dims):
+        may = f"may be {', '.join(dims)} or nothing" if dims else "must be left out: it is one number"
+        raise SpecError(f"{where}.dims {may}; it is {', '.join(prior.dims)}.")
+    return prior
+
+
+def _argument(value: Any, where: str) -> float | Prior | tuple[Prior, ...]:
+    if isinstance(value, list):
+        terms = tuple(Prior.from_dict(term, where=f"{where}[{i}]") for i, term in enumerate(value))
+        along = [term.dims for term in terms]
+        if not terms or len(set(along)) < len(along) or ("cell",) in along:
+            raise SpecError(
+                f"{where} must be a list of priors with different dims: none, train_set and eval_set, each at most once."
+            )
+        return terms
     prior = Prior.from_dict(value, where=where)
     if prior.dist == "Fixed":
         return float(value)
     if prior.dims:
-        raise SpecError(f"{where}: a hyper-prior has no dims.")
+        raise SpecError(f"{where}: a hyper-prior has no dims; effects along dims are written as a list of priors.")
     return prior
+
+
+def _plain(value: float | Prior | tuple[Prior, ...]) -> Any:
+    if isinstance(value, tuple):
+        return [term.to_dict() for term in value]
+    return value.to_dict() if isinstance(value, Prior) else value
+
+
+def _discrepancy(record: Any) -> dict[str, float]:
+    _only(record, _DISCREPANCY_KEYS, "likelihood.discrepancy")
+    if record and (missing := [key for key in _DISCREPANCY_KEYS if key not in record]):
+        raise SpecError(f"likelihood.discrepancy has no {missing[0]!r}.")
+    for key, value in record.items():
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 100:
+            raise SpecError(f"likelihood.discrepancy.{key} must be a number of at least 0, not {value!r}.")
+    return {key: float(value) for key, value in record.items()}
 
 
 def _only(record: Mapping[str, Any], known: Any, where: str) -> None:

@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from synthetic import synthetic_fit
+
+from bayes_l2l.fits import Fit
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +19,15 @@ def real_data() -> Path:
     if not (folder / "loss_to_loss" / "sweep.csv").is_file():
         pytest.skip("the public data sets are not here; BAYES_L2L_DATA names a folder with them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def handmade() -> Fit:
+    """A fit to the simulated sweep, made by hand about its true laws."""
+    return synthetic_fit()
+
+
+@pytest.fixture(scope="session")
+def fit_file(handmade: Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same fit in a file, not to be written to."""
+    return handmade.save(tmp_path_factory.mktemp("fits") / "fit.nc")

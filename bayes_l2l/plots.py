@@ -1,0 +1,345 @@
+"""Pictures of fits and forecasts: every estimate with its intervals, in nats per token.
+
+The functions return the Figure. Without ``ax`` they make one that pyplot does not keep: a notebook shows it once
+and nothing has to be closed. A training set has one colour in all pictures of a fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from bayes_l2l import drawing
+from bayes_l2l.drawing import DOT, GREY, GRID, LEVELS, STAR, TICK, palette
+from bayes_l2l.errors import DataError
+from bayes_l2l.forecast import law_draws, stacked
+from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN
+from bayes_l2l.sweep import Sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xarray as xr
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from bayes_l2l.fits import Fit
+    from bayes_l2l.forecast import Forecast
+    from bayes_l2l.sweep import Cell
+
+#: How far pictures look beyond the largest fitted compute of a training set.
+REACH: Final = 20.0
+_LOSS: Final = "loss (nats/token)"
+_COMPUTE: Final = "training compute C (FLOPs)"
+_VOCABULARY: Final = 50_000
+
+
+def curves(
+    fit: Fit,
+    *,
+    cells: Sequence[Cell] | None = None,
+    levels: Sequence[float] = LEVELS,
+    large: Sweep | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw loss against training compute: runs, compute-optimal curves, and forecasts of runs 20 times further.
+
+    Parameters
+    ----------
+    fit : Fit
+        A posterior.
+    cells : sequence of str or (str, str), optional
+        ``"eval@train"``, ``(eval_set, train_set)``, or a training set alone for its own evaluation; by default
+        each training set's own evaluation, or every cell if there is none.
+    levels : sequence of float, default (0.5, 0.9)
+        Central intervals of the curves; forecasts of runs show the widest.
+    large : Sweep, optional
+        Runs that were not fitted: forecasts are made at their sizes, and their losses drawn as stars.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    DataError
+        If a cell was not fitted, or no large run is of a cell that is shown.
+    """
+    import pandas as pd
+
+    shown, colour = drawing.cells_of(fit.sweep, cells), palette(fit.sweep.train_sets)
+    if large is None:
+        ahead = [drawing.optimal(fit, cell, np.array([REACH * fit.max_flops[cell[1]]])) for cell in shown]
+    else:
+        ahead = [drawing.rows_of(large.table, cell) for cell in shown]
+        if not any(map(len, ahead)):
+            raise DataError(f"{large.name} has no run of the cells that are shown.")
+    at = pd.concat(ahead, ignore_index=True)
+    runs = fit.forecast(at, kind="run")
+    fig, ax = drawing.figure(ax, (9.5, 5.8))
+    lines: list[tuple[float, Artist]] = []
+    for cell in shown:
+        own, new = colour[cell[1]], drawing.is_cell(runs.points, cell)
+        lines.append(_curve(ax, fit, cell, levels=levels, color=own, furthest=runs.points["flops"][new].max()))
+        drawing.point_intervals(ax, at["flops"][new], runs.draws[:, new].T, level=max(levels), color=own)
+        if large is not None:
+            ax.plot(at["flops"][new], at["loss"][new], **STAR, color=own)
+    ax.axvline(max(fit.max_flops[t] for _, t in shown), color=GREY, lw=0.9, ls=":", zorder=0)
+    ax.set(xscale="log", xlabel=_COMPUTE, ylabel=_LOSS)
+    drawing.plain_log(ax)
+    drawing.title(ax, f"Loss against compute, model {fit.spec.name}", fit.sweep)
+    handles = [line for _, line in sorted(lines, key=lambda end: -end[0])]
+    drawing.legend(ax, handles + drawing.curve_keys(ax, levels, stars=large is not None))
+    return fig
+
+
+def forecast(
+    forecast: Forecast,
+    *,
+    actual: Sweep | pd.DataFrame | None = None,
+    fit: Fit | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw forecasts with their 50% and 90% intervals, a row a point, in percent of each median.
+
+    Intervals are far narrower than the distances between cells; medians and 90% intervals in nats/token are
+    written beside the rows.
+
+    Parameters
+    ----------
+    forecast : Forecast
+        From `Fit.forecast`.
+    actual : Sweep or pandas.DataFrame, optional
+        Losses that were then measured: stars at the points of equal training set, evaluation and size.
+    fit : Fit, optional
+        Where the forecast comes from: gives the training sets their colours and says whether the runs were
+        simulated. Without it all points are grey.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    DataError
+        If none of the actual losses is of a forecast point.
+    """
+    points, sweeps = forecast.points, [fit.sweep] if fit else []
+    colour = palette(fit.sweep.train_sets) if fit else dict.fromkeys(points["train_set"], GREY)
+    median, (low, high) = np.median(forecast.draws, axis=0), drawing.interval(forecast.draws.T, 0.9)
+    fig, ax = drawing.figure(ax, (9.5, 1.6 + 0.45 * len(points)))
+    for row, train_set in enumerate(points["train_set"]):
+        drawing.forest_row(ax, row, 100 * (forecast.draws[:, row] / median[row] - 1), colour[train_set])
+    handles = drawing.forest_keys(f"forecast of a {forecast.kind}: median")
+    if actual is not None:
+        truth = drawing.matched(points, actual.table if isinstance(actual, Sweep) else actual)
+        percent = 100 * (truth["loss"] / median[truth["row"]] - 1)
+        ax.plot(percent, truth["row"], **STAR, color="white")
+        handles.append(drawing.key(**STAR, color="white", label="actual loss, not fitted"))
+        sweeps += [actual] if isinstance(actual, Sweep) else []
+    ax.axvline(0, color=GREY, lw=0.8, zorder=0)
+    ax.set_yticks(range(len(points)), [drawing.row_label(*row) for row in points.itertuples(index=False)], fontsize=8)
+    ax.set(xlabel="difference from the median (% of loss)", ylim=(len(points) - 0.4, -0.6))
+    numbers = [f"{m:.3f} ({a:.3f} to {b:.3f})" for m, a, b in zip(median, low, high, strict=True)]
+    drawing.right_labels(ax, numbers, "median (90% interval), nats/token")
+    drawing.title(ax, "Forecast losses", *sweeps)
+    drawing.legend(ax, handles, below=True)
+    return fig
+
+
+def entropy(fit: Fit, *, ax: Axes | None = None) -> Figure:
+    """Draw the posterior of the irreducible entropy E, a row a cell, beside the smallest loss seen.
+
+    Parameters
+    ----------
+    fit : Fit
+        A posterior.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    colour, draws = palette(fit.sweep.train_sets), stacked(fit.posterior)["E"].to_numpy()
+    fig, ax = drawing.figure(ax, (9.5, 1.4 + 0.34 * len(fit.cells)))
+    for row, cell in enumerate(fit.cells):
+        drawing.forest_row(ax, row, draws[:, row], colour[cell[1]])
+        ax.plot(drawing.rows_of(fit.sweep.table, cell)["loss"].min(), row, **TICK)
+    ax.set_yticks(range(len(fit.cells)), [drawing.label_of(cell) for cell in fit.cells])
+    ax.set(xlabel="irreducible entropy E (nats/token)", ylim=(len(fit.cells) - 0.4, -0.6))
+    ax.set_xlim(left=0)
+    drawing.title(ax, f"Irreducible entropy, model {fit.spec.name}", fit.sweep)
+    drawing.legend(ax, [*drawing.forest_keys("posterior median"), drawing.key(**TICK, label="smallest loss seen")])
+    return fig
+
+
+def isoflop(fit: Fit, *, train_set: str | None = None, eval_set: str | None = None, ax: Axes | None = None) -> Figure:
+    """Draw contours of a cell's law over model size and tokens, its runs, and the compute-optimal sizes.
+
+    Parameters
+    ----------
+    fit : Fit
+        A posterior.
+    train_set, eval_set : str, optional
+        The cell; by default the first one, a training set's own evaluation before others.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    DataError
+        If the cell was not fitted.
+    """
+    cell = drawing.one_cell(fit.sweep, train_set, eval_set)
+    runs, own = drawing.rows_of(fit.sweep.table, cell), palette(fit.sweep.train_sets)[cell[1]]
+    flops = np.geomspace(runs["flops"].min(), REACH * runs["flops"].max(), GRID)
+    sizes = drawing.law_of(fit, cell).optimal(flops[:, None])[0]
+    widest = drawing.interval(sizes, max(LEVELS))
+    n = drawing.around(runs["params"], *widest)
+    d = drawing.around(runs["tokens"], *(drawing.tokens_of(flops, size) for size in widest))
+    fig, ax = drawing.figure(ax, (9.5, 5.8))
+    law = drawing.law_of(fit, cell, most=400)
+    loss = np.stack([np.median(law.loss(n[:, None], tokens), axis=1) for tokens in d])
+    drawing.contours(ax, n, d, loss, floor=float(np.median(law.E)))
+    for budget in drawing.budgets(runs["flops"].to_numpy()):
+        ax.plot(n, drawing.tokens_of(budget, n), color=GREY, lw=0.7, ls=":")
+    ax.plot(n, drawing.tokens_of(flops[-1], n), color=GREY, lw=1.0, ls="--")
+    drawing.optimal_sizes(ax, flops, sizes, levels=LEVELS, color=own)
+    ax.plot(runs["params"], runs["tokens"], **DOT, color=own)
+    ax.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="tokens D")
+    ax.set(xlim=(n[0], n[-1]), ylim=(d[0], d[-1]))
+    drawing.title(ax, f"Loss of {drawing.label_of(cell)}, model {fit.spec.name}", fit.sweep)
+    handles = [
+        drawing.key(**DOT, color=own, label="fitted runs"),
+        drawing.key(color=own, lw=1.6, label="compute-optimal size: median"),
+        *drawing.band_keys(LEVELS, own),
+        drawing.key(color="#21918c", lw=0.9, label="law: posterior median (nats/token)"),
+        drawing.key(color=GREY, lw=0.7, ls=":", label="equal compute"),
+        drawing.key(color=GREY, lw=1.0, ls="--", label=f"{REACH:g}x the largest: {flops[-1]:.2g} FLOPs"),
+    ]
+    drawing.legend(ax, handles)
+    return fig
+
+
+def prior_predictive(
+    prior: xr.Dataset,
+    sweep: Sweep,
+    *,
+    train_set: str | None = None,
+    eval_set: str | None = None,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw curves of loss against compute from the prior, beside the runs.
+
+    Parameters
+    ----------
+    prior : xarray.Dataset
+        From `bayes_l2l.sampling.CompiledModel.prior`; its first 50 draws are drawn as curves.
+    sweep : Sweep
+        Runs that the model was compiled for.
+    train_set, eval_set : str, optional
+        The cell; by default the first one, a training set's own evaluation before others.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    DataError
+        If the sweep has no such cell.
+    """
+    cell = drawing.one_cell(sweep, train_set, eval_set)
+    runs, own = drawing.rows_of(sweep.table, cell), palette(sweep.train_sets)[cell[1]]
+    law = law_draws(stacked(prior), prior["cell"].to_numpy().tolist().index("|".join(cell)))
+    ratio = float(np.median(runs["tokens"] / runs["params"]))
+    flops = np.geomspace(runs["flops"].min(), REACH * runs["flops"].max(), GRID)
+    params = np.sqrt(flops / (FLOPS_PER_PARAM_TOKEN * ratio))[:, None]
+    loss = law.loss(params, ratio * params)
+    fig, ax = drawing.figure(ax, (9.5, 4.8))
+    drawing.band(ax, flops, loss, levels=LEVELS, color=GREY)
+    ax.plot(flops, loss[:, :50], color="black", lw=0.4, alpha=0.5)
+    ax.plot(runs["flops"], runs["loss"], **DOT, color=own)
+    ax.axhline(np.log(_VOCABULARY), color="black", lw=1.0, ls="--")
+    ax.set(xscale="log", xlabel=_COMPUTE, ylabel=_LOSS, ylim=(0, 1.1 * np.log(_VOCABULARY)))
+    drawing.title(ax, f"Prior predictive loss of {drawing.label_of(cell)}", sweep)
+    handles = [
+        drawing.key(**DOT, color=own, label="runs"),
+        drawing.key(color="black", lw=0.4, label=f"curves from the prior\nat {ratio:.3g} tokens a parameter"),
+        *drawing.band_keys(LEVELS, GREY),
+        drawing.key(color="black", lw=1.0, ls="--", label=f"uniform guess among {_VOCABULARY:,} tokens"),
+    ]
+    drawing.legend(ax, handles)
+    return fig
+
+
+def residuals(fit: Fit, *, cells: Sequence[Cell] | None = None, ax: Sequence[Axes] | None = None) -> Figure:
+    """Draw what runs deviate from their law, in percent, against tokens a parameter and against compute.
+
+    Parameters
+    ----------
+    fit : Fit
+        A posterior.
+    cells : sequence of str or (str, str), optional
+        As in `curves`.
+    ax : sequence of two matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    DataError
+        If a cell was not fitted.
+    """
+    shown, colour = drawing.cells_of(fit.sweep, cells), palette(fit.sweep.train_sets)
+    fig, axes = drawing.figures((10.5, 4.2), columns=2) if ax is None else (drawing.owner(ax[0]), list(ax))
+    handles = []
+    for cell in shown:
+        runs = drawing.rows_of(fit.sweep.table, cell)
+        law = drawing.law_of(fit, cell).loss(runs[["params"]].to_numpy(), runs[["tokens"]].to_numpy())
+        percent = 100 * (runs["loss"] / np.median(law, axis=1) - 1)
+        for one, x in zip(axes, (runs["tokens"] / runs["params"], runs["flops"]), strict=True):
+            one.plot(x, percent, **DOT, color=colour[cell[1]])
+        near = runs["flops"] > runs["flops"].max() / 10
+        label = "{}: {:.2f}%, {:.2f}%".format(drawing.label_of(cell), *map(drawing.rms, (percent, percent[near])))
+        handles.append(drawing.key(**DOT, color=colour[cell[1]], label=label))
+    for one, label in zip(axes, ("tokens a parameter D/N", _COMPUTE), strict=True):
+        one.axhline(0, color="black", lw=0.8)
+        one.set(xscale="log", xlabel=label)
+    axes[0].set_ylabel("run less law (% of the law's loss)")
+    drawing.title(axes[0], f"Residuals about the posterior median, model {fit.spec.name}", fit.sweep)
+    drawing.legend(axes[1], handles, heading="root mean square: all runs,\nand those less than 10x below the largest")
+    return fig
+
+
+def _curve(
+    ax: Axes, fit: Fit, cell: tuple[str, str], *, levels: Sequence[float], color: str, furthest: float
+) -> tuple[float, Artist]:
+    """Draw runs and compute-optimal curve of a cell; its loss furthest out, and its line."""
+    runs = drawing.rows_of(fit.sweep.table, cell)
+    ax.plot(runs["flops"], runs["loss"], **DOT, color=color)
+    end = 1.5 * np.nanmax([REACH * fit.max_flops[cell[1]], furthest])
+    path = drawing.optimal(fit, cell, np.geomspace(runs["flops"].min(), end, GRID))
+    draws = fit.forecast(path, kind="curve").draws.T
+    drawing.band(ax, path["flops"], draws, levels=levels, color=color)
+    middle = np.median(draws, axis=1)
+    evals = sorted({e for e, t in fit.cells if t == cell[1] and e != t})
+    style = "-" if cell[0] == cell[1] else ("--", "-.", ":")[evals.index(cell[0]) % 3]
+    (line,) = ax.plot(path["flops"], middle, color=color, ls=style, lw=1.3, label=drawing.label_of(cell))
+    return float(middle[-1]), line

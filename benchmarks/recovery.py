@@ -1,0 +1,341 @@
+"""Are known parameters recovered? Simulation-based calibration of the shipped law, as a command.
+
+Parameters are drawn from the model's own prior, a sweep is simulated from them on a modest grid, and the model is
+refitted to it: over many sweeps, a 50% interval must hold the truth in 50% of them and the rank of the truth
+among the draws must be uniform (Talts et al., arXiv 1804.06788). Everything is refitted through one compiled
+model::
+
+    python benchmarks/recovery.py --simulations 60 --output benchmarks/results
+
+How the pieces are read, so that the figures can be judged:
+
+- Runs scatter as the model file says: each cell on its own, and all runs of one size together, by the deviation and
+  by the discrepancy that small runs have.
+- Weights. With ``fade > 0`` a run's log-likelihood counts ``w = (C / largest C)^fade``. A Gaussian density
+  raised to w has the shape of one whose standard deviation is ``w^(-1/2)`` times as large, so runs are simulated
+  with that. For the law's parameters the two agree; for the noise's own scale the weighted likelihood holds
+  less information than such runs do.
+- E's prior is a fraction of the smallest loss in the data. ``template`` holds that scale fixed at the value the
+  truth was drawn with: the model that is refitted is then exactly the one that simulated. ``data`` takes it from
+  each simulated sweep, as a user's fit does: the prior is then slightly another one.
+- Sweeps whose smallest losses lie further than 25% from the scale that they were drawn with, or that hold a loss
+  above 15 nats, are drawn again: no such table would be fitted. The rule looks at the data alone, so calibration
+  over the sweeps that are kept is as exact as over all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayes_l2l import sampling
+from bayes_l2l._compat import group
+from bayes_l2l.build import LAW_VARIABLES, ModelData
+from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN, Law, law_loss
+from bayes_l2l.simulation import PUBLISHED_LAWS
+from bayes_l2l.spec import Likelihood, load_spec
+from bayes_l2l.sweep import Sweep
+
+VARIABLES = ("E", "alpha", "beta", "gamma", "log_A", "log_B")
+LEVELS = (0.5, 0.9)
+BINS = 10
+NEAR = 1.25  # how far a smallest loss may lie from the scale of its prior, as a factor
+HIGHEST = 15.0  # nats/token
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to simulate and to refit: how runs scatter, and where the scale of E's prior comes from."""
+
+    name: str
+    likelihood: Likelihood
+    scale: str  # "template" or "data"
+
+
+def template(train_sets: Sequence[str] = ("fineweb-edu-100b", "proof-pile-2", "starcoder")) -> Sweep:
+    """Sweep on the grid of the simulations: five budgets of eight sizes, the same on every training set."""
+    flops = np.repeat(np.geomspace(1e18, 4e19, 5), 8)
+    ratio = np.tile(np.geomspace(4, 150, 8), 5)  # tokens a parameter
+    params = np.sqrt(flops / FLOPS_PER_PARAM_TOKEN / ratio)
+    tokens = flops / FLOPS_PER_PARAM_TOKEN / params
+    parts = []
+    for name in train_sets:
+        law = PUBLISHED_LAWS[name]
+        loss = law_loss(params, tokens, gamma=law["beta"], **law)
+        parts.append(
+            pd.DataFrame({"train_set": name, "eval_set": name, "params": params, "tokens": tokens, "loss": loss})
+        )
+    return Sweep.from_table(pd.concat(parts, ignore_index=True), name="template", simulated=True)
+
+
+def prior_draws(compiled: sampling.CompiledModel, draws: int, seed: int) -> Any:
+    """Draws from the prior, one after another along ``draw``."""
+    with warnings.catch_warnings():
+        # PyMC warns that a potential is left out; here it is the likelihood, which a prior has none of.
+        warnings.filterwarnings("ignore", message="The effect of Potentials", category=UserWarning)
+        return compiled.prior(draws, seed).isel(chain=0)
+
+
+def simulate(
+    prior: Any, data: ModelData, rng: np.random.Generator
+) -> Iterator[tuple[dict[str, np.ndarray[Any, Any]], ModelData, int]]:
+    """Simulate sweeps on the grid of some data, one a prior draw.
+
+    Parameters
+    ----------
+    prior : xarray.Dataset
+        Draws of the parameters, along ``draw``.
+    data : ModelData
+        Grid, weights and the scale of E's prior.
+    rng : numpy.random.Generator
+        Of the runs' noise.
+
+    Yields
+    ------
+    truth : dict of ndarray, shape (cell,)
+        Parameters.
+    simulated : ModelData
+        The same grid with the simulated losses.
+    tried : int
+        Prior draws used so far, refused ones included.
+    """
+    params, tokens = np.exp(data.log_params)[:, None], np.exp(data.log_tokens)[:, None]
+    spread = data.weight[:, None] ** -0.5
+    for tried in range(prior.sizes["draw"]):
+        one = prior.isel(draw=tried)
+        truth = {name: one[name].to_numpy() for name in (*LAW_VARIABLES, "scatter")}
+        law = Law(**{name: truth[name] for name in LAW_VARIABLES})
+        loss = law.loss(params, tokens)
+        deviation = np.hypot(float(one["deviation"]), data.discrepancy)[:, None]
+        shared = deviation * law.gamma * (1 - law.E / loss) * rng.standard_normal((len(loss), 1))
+        own = truth["scatter"] * rng.standard_normal(loss.shape)
+        log_loss = np.log(loss) + spread * (shared + own)
+        gap = np.log(np.exp(log_loss).min(axis=0) / data.smallest)
+        if (np.abs(gap) < np.log(NEAR)).all() and log_loss.max() < np.log(HIGHEST):
+            yield truth, replace(data, log_loss=log_loss), tried + 1
+
+
+def refit(
+    compiled: sampling.CompiledModel, data: ModelData, settings: sampling.SamplerSettings
+) -> tuple[Any, dict[str, float]]:
+    """Draw from the posterior; once more and three times as long where the chains disagree."""
+    for attempt in range(2):
+        trace = sampling._by_nutpie(compiled, data, settings)
+        posterior = sampling.labelled(sampling.tidy(group(trace, "posterior")), data)
+        stats = group(trace, "sample_stats")
+        found, _ = sampling.diagnose(posterior, stats, settings)
+        law = found[[name for name in VARIABLES if name in found]].to_array()
+        checks = {
+            "rhat": float(law.sel(diagnostic="rhat").max()),
+            "ess": float(law.sel(diagnostic="ess_bulk").min()),
+            "divergences": int(stats["diverging"].sum()),
+            "attempts": attempt + 1,
+        }
+        if checks["rhat"] < 1.05 and checks["ess"] > 100:
+            break
+        settings = replace(settings, draws=3 * settings.draws, tune=3 * settings.tune)
+    return posterior, checks
+
+
+def recover(
+    compiled: sampling.CompiledModel,
+    sweep: Sweep,
+    case: Case,
+    *,
+    simulations: int,
+    settings: sampling.SamplerSettings,
+) -> dict[str, Any]:
+    """Run one case.
+
+    Parameters
+    ----------
+    compiled : CompiledModel
+        Of the template.
+    sweep : Sweep
+        The template.
+    case : Case
+        What to simulate and how to refit.
+    simulations : int
+        How many sweeps.
+    settings : SamplerSettings
+        How each posterior is drawn.
+
+    Returns
+    -------
+    dict
+        The case, its ranks (rank of the truth among the draws as a fraction, by variable, simulation and cell),
+        the samplers' checks and how many prior draws were refused.
+    """
+    data = ModelData.of(sweep, likelihood=case.likelihood)
+    rng = np.random.default_rng(settings.seed)
+    prior = prior_draws(compiled, max(50, 6 * simulations), settings.seed)
+    ranks: dict[str, list[list[float]]] = {name: [] for name in VARIABLES}
+    checks, tried = [], 0
+    started = perf_counter()
+    for number, (truth, simulated, used) in enumerate(simulate(prior, data, rng)):
+        if number == simulations:
+            break
+        tried = used
+        if case.scale == "data":
+            simulated = replace(simulated, smallest=np.exp(simulated.log_loss).min(axis=0))
+        posterior, found = refit(compiled, simulated, replace(settings, seed=settings.seed + number))
+        checks.append(found)
+        for name in VARIABLES:
+            ranks[name].append((posterior[name] < truth[name]).mean(("chain", "draw")).values.tolist())
+        sys.stderr.write(f"\r{case.name}: {number + 1} of {simulations}, {perf_counter() - started:.0f} s ")
+    sys.stderr.write("\n")
+    if len(checks) < simulations:
+        raise RuntimeError(f"{case.name}: only {len(checks)} of {len(prior['draw'])} prior draws could be used.")
+    return {
+        "case": {"name": case.name, "likelihood": case.likelihood.to_dict(), "scale": case.scale},
+        "simulations": simulations,
+        "prior_draws_tried": tried,
+        "seconds": round(perf_counter() - started, 1),
+        "worst_rhat": max(c["rhat"] for c in checks),
+        "least_ess": min(c["ess"] for c in checks),
+        "divergences": sum(c["divergences"] for c in checks),
+        "drawn_twice": sum(c["attempts"] > 1 for c in checks),
+        "coverage": {name: coverage(np.array(ranks[name]), seed=settings.seed) for name in VARIABLES},
+        "ranks": {name: np.round(ranks[name], 4).tolist() for name in VARIABLES},
+    }
+
+
+def coverage(ranks: np.ndarray[Any, Any], *, seed: int = 0) -> dict[str, Any]:
+    """How often intervals hold the truth, with errors that know that cells of one sweep belong together.
+
+    Parameters
+    ----------
+    ranks : ndarray, shape (simulation, cell)
+        Fraction of the draws below the truth.
+    seed : int
+        Of the choice of cells for the rank statistic.
+
+    Returns
+    -------
+    dict
+        For each level: ``coverage``, ``se`` (clustered by simulation) and ``binomial_se`` (as if a sweep counted
+        once); ``histogram`` of all ranks in ten bins; and ``rank_p``, the p-value of the chi-squared statistic of
+        one cell a simulation, chosen at random, so that its ranks are independent.
+    """
+    from scipy.stats import chisquare
+
+    n = len(ranks)
+    levels = {}
+    for level in LEVELS:
+        hits = (np.abs(ranks - 0.5) <= level / 2).mean(axis=1)
+        levels[f"{level:g}"] = {
+            "coverage": float(hits.mean()),
+            "se": float(hits.std(ddof=1) / np.sqrt(n)),
+            "binomial_se": float(np.sqrt(level * (1 - level) / n)),
+        }
+    one = ranks[np.arange(n), np.random.default_rng(seed).integers(ranks.shape[1], size=n)]
+    counts = np.histogram(one, bins=BINS, range=(0, 1))[0]
+    return {
+        "levels": levels,
+        "histogram": np.histogram(ranks, bins=BINS, range=(0, 1))[0].tolist(),
+        "rank_p": float(chisquare(counts).pvalue),
+        "mean_rank": float(ranks.mean()),
+    }
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Results as a Markdown page."""
+    setup = results["setup"]
+    lines = [
+        "# Recovery of known parameters",
+        "",
+        f"Model `{setup['model']}`, {setup['grid']}; {setup['draws']} draws after {setup['tune']} on each of "
+        f"{setup['chains']} chains. Python {setup['versions']['python']}, PyMC {setup['versions']['pymc']}, nutpie "
+        f"{setup['versions']['nutpie']}. Made by `benchmarks/recovery.py`, whose docstring says how sweeps are "
+        "simulated.",
+        "",
+        "Coverage in percent, plus or minus one standard error clustered by sweep; a sweep counted once has "
+        "a binomial error that stands in the heading. p is that of the rank statistic.",
+    ]
+    for result in results["cases"]:
+        n = result["simulations"]
+        errors = ", ".join(f"{100 * np.sqrt(q * (1 - q) / n):.1f} at {100 * q:.0f}%" for q in LEVELS)
+        lines += [
+            "",
+            f"## {result['case']['name']}: {n} sweeps (binomial error {errors})",
+            "",
+            "| parameter | 50% | 90% | mean rank | ranks in ten bins | p |",
+            "|---|---|---|---|---|---|",
+        ]
+        for name, found in result["coverage"].items():
+            held = [
+                f"{100 * found['levels'][f'{q:g}']['coverage']:.1f} ± {100 * found['levels'][f'{q:g}']['se']:.1f}"
+                for q in LEVELS
+            ]
+            bins = " ".join(map(str, found["histogram"]))
+            lines.append(
+                f"| {name} | {held[0]} | {held[1]} | {found['mean_rank']:.3f} | {bins} | {found['rank_p']:.2f} |"
+            )
+        lines += [
+            "",
+            f"{result['seconds']:.0f} s; {result['prior_draws_tried']} prior draws for {n} plausible sweeps; worst "
+            f"R-hat {result['worst_rhat']:.3f}, least bulk ESS {result['least_ess']:.0f}, {result['divergences']} "
+            f"divergences, {result['drawn_twice']} posteriors drawn a second time, three times as long.",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def cases(likelihood: Likelihood) -> list[Case]:
+    """What is measured of a model with this likelihood."""
+    even = replace(likelihood, fade=0.0, discrepancy={})
+    found = [Case("As shipped", likelihood, "template")]
+    if even != likelihood:
+        found.append(Case("Every run alike (fade = 0, no discrepancy)", even, "template"))
+    return [*found, Case("As shipped, scale of E's prior from each sweep", likelihood, "data")]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description="Simulation-based calibration of a shipped law.")
+    parser.add_argument("--model", default="law")
+    parser.add_argument("--simulations", type=int, default=60, help="sweeps a case")
+    parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument("--tune", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args(argv)
+    settings = sampling.SamplerSettings(draws=options.draws, tune=options.tune, chains=2, cores=2, seed=options.seed)
+    spec, sweep = load_spec(options.model), template()
+    compiled = sampling.CompiledModel(spec, sweep)
+    results: dict[str, Any] = {
+        "setup": {
+            "model": spec.name,
+            "grid": f"{len(compiled.cells)} training sets, {len(sweep) // len(compiled.cells)} sizes each",
+            **{name: getattr(settings, name) for name in ("draws", "tune", "chains", "seed", "target_accept")},
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in ("pymc", "nutpie", "numba", "numpy")},
+            "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        },
+        "cases": [],
+    }
+    options.output.mkdir(parents=True, exist_ok=True)
+    for case in cases(spec.likelihood):
+        result = recover(compiled, sweep, case, simulations=options.simulations, settings=settings)
+        results["cases"].append(result)
+        # After every case, so that a run that is cut short leaves what it has.
+        (options.output / "recovery.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        (options.output / "recovery.md").write_text(markdown(results), encoding="utf-8")
+    sys.stdout.write(markdown(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

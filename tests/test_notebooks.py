@@ -1,0 +1,109 @@
+"""Every notebook runs from top to bottom; those in the repository have their full outputs.
+
+Run as a program, this file executes the notebooks as they stand and writes their outputs:
+``python tests/test_notebooks.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+#: What the cell tagged "parameters" sets while testing: enough to go through every line, too little to trust.
+FEW = {"DRAWS": 60, "TUNE": 150}
+
+
+def read(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook: Any) -> list[Any]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def parameters(notebook: Any) -> Any:
+    """The one cell that is tagged so."""
+    (cell,) = (cell for cell in code_cells(notebook) if "parameters" in cell.metadata.get("tags", ()))
+    return cell
+
+
+def with_few_draws(notebook: Any) -> Any:
+    cell = parameters(notebook)
+    names = [line.partition(" = ")[0] for line in cell.source.splitlines()]
+    assert set(names) <= set(FEW), f"FEW lacks {set(names) - set(FEW)}"
+    cell.source = "\n".join(f"{name} = {FEW[name]}" for name in names)
+    return notebook
+
+
+def execute(notebook: Any, *, folder: Path) -> Any:
+    """Run every cell in a new kernel that imports this checkout."""
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    client = NotebookClient(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    return client.execute(env=environment)
+
+
+def outputs(notebook: Any, kind: str) -> list[Any]:
+    return [out for cell in code_cells(notebook) for out in cell.outputs if out.output_type == kind]
+
+
+def test_there_are_notebooks():
+    assert "01_quick_start.ipynb" in {path.name for path in NOTEBOOKS}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_outputs_are_whole_and_clean(path):
+    notebook = read(path)
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), "run from top to bottom"
+    assert outputs(notebook, "error") == []
+    said = [out.text for out in outputs(notebook, "stream") if out.name == "stderr"]
+    assert said == [], "no warning is left to be read past"
+    text = path.read_text(encoding="utf-8")
+    for home in ("/home/", "/root/", "/Users/", "/tmp/", str(ROOT)):
+        assert home not in text, "the author's machine"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_tests_change_nothing_but_the_parameters(path):
+    whole, few = read(path), with_few_draws(read(path))
+    changed = [a.source for a, b in zip(whole.cells, few.cells, strict=True) if a.source != b.source]
+    assert changed == [parameters(whole).source]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
+def test_it_runs(path, tmp_path):
+    notebook = with_few_draws(read(path))
+    pictures = sum("image/png" in out.data for out in outputs(notebook, "execute_result"))
+    execute(notebook, folder=tmp_path)  # a cell that fails raises
+    assert sum("image/png" in out.data for out in outputs(notebook, "execute_result")) == pictures
+    assert list(tmp_path.iterdir()) == [], "a notebook leaves no file behind where it runs"
+
+
+def test_the_quick_start_says_that_its_runs_are_simulated():
+    notebook = read(ROOT / "notebooks" / "01_quick_start.ipynb")
+    assert "simulated" in notebook.cells[0].source
+    assert "not measured" in notebook.cells[0].source
+    shown = outputs(notebook, "execute_result")
+    assert sum("image/png" in out.data for out in shown) == 6
+    printed = " ".join(out.text for out in outputs(notebook, "stream"))
+    assert "simulated, not measured" in printed
+
+
+if __name__ == "__main__":
+    for path in NOTEBOOKS:
+        nbformat.write(execute(read(path), folder=path.parent), path)
