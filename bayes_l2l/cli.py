@@ -7,15 +7,14 @@ and 130 after Ctrl-C. Modules are imported by the command that needs them, so th
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from bayes_l2l import __version__
+from bayes_l2l.arguments import PROG, parser
 from bayes_l2l.errors import DataError, L2LError
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
     from bayes_l2l.fits import Fit
     from bayes_l2l.sweep import EvalSets, Sweep
-
-PROG = "bayes-l2l"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit status.
     """
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     try:
-        status: int = args.run(args)
+        status = _COMMANDS[args.command](args)
         sys.stdout.flush()
     except L2LError as error:
         _say(f"{PROG}: error: {error}")
@@ -291,218 +288,12 @@ def _progress(args: argparse.Namespace) -> bool:
     return not args.no_progress and sys.stderr.isatty()
 
 
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number (such as 3.3e9)")
-    return value
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def _seed(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) < 2**32):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
-    return int(text)
-
-
-def _levels(text: str) -> list[float]:
-    try:
-        levels = [float(level) for level in text.split(",")]
-    except ValueError:
-        levels = [math.nan]
-    if not all(0 < level < 1 for level in levels):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers between 0 and 1 (such as 0.05,0.5,0.95)")
-    return levels
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=PROG,
-        description="Bayesian scaling laws: a table of small training runs in, the loss of a large one out, "
-        "with an interval that is held to account.",
-        epilog="example:\n"
-        "  bayes-l2l demo\n"
-        "  bayes-l2l fit runs.csv -o fit.nc\n"
-        "  bayes-l2l forecast fit.nc --params 3.3e9 --tokens 5e10\n\n"
-        "RUNS, POINTS and other tables are CSV or Parquet. `bayes-l2l COMMAND --help` shows more.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_demo(commands)
-    _add_fit(commands)
-    _add_forecast(commands)
-    _add_score(commands)
-    _add_check(commands)
-    _add_data(commands)
-    return parser
-
-
-if TYPE_CHECKING:
-    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
-
-
-def _command(commands: Commands, name: str, *, summary: str, text: str = "", example: str) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name,
-        help=summary,
-        description=f"{summary[0].upper()}{summary[1:]}.{text}",
-        epilog=f"example:\n{example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
-def _add_progress(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--no-progress", action="store_true", help="no progress bar, also in a terminal")
-
-
-def _add_demo(commands: Commands) -> None:
-    parser = _command(
-        commands,
-        "demo",
-        summary="the main job on the embedded sweep: fit, forecast 20x, compare",
-        text=" The sweep is simulated,\nnot measured.",
-        example="  bayes-l2l demo -o demo",
-    )
-    parser.add_argument(
-        "-o", "--output", metavar="DIR", type=Path, default=Path("demo"), help="folder for the results (demo)"
-    )
-    _add_progress(parser)
-    parser.set_defaults(run=_demo)
-
-
-def _add_fit(commands: Commands) -> None:
-    parser = _command(
-        commands,
-        "fit",
-        summary="fit a model to a table of runs",
-        text=" RUNS is a table: long (train_set, eval_set, params,\n"
-        "tokens, loss; one row a run and evaluation), or wide with a mapping file; or the name of a\n"
-        "known data set.",
-        example="  bayes-l2l fit runs.csv -o fit.nc\n"
-        "  bayes-l2l fit wide.csv --columns map.toml --eval-set own -o fit.nc\n"
-        "  bayes-l2l fit loss-to-loss --model kaplan --seed 1 -o fit.nc",
-    )
-    parser.add_argument("runs", metavar="RUNS", help="CSV or Parquet file, or a data set of `bayes-l2l data list`")
-    parser.add_argument("-o", "--output", metavar="FIT.nc", type=Path, required=True, help="file for the fit")
-    parser.add_argument(
-        "--model", metavar="NAME|FILE.toml", default="law", help="model, or your own model file (law)"
-    )
-    parser.add_argument("--columns", metavar="MAP.toml", help="mapping file: which column means what")
-    parser.add_argument(
-        "--eval-set",
-        metavar="NAME",
-        action="append",
-        help="evaluation to fit, or `own`, or `all`; may be repeated (what the mapping says, else all)",
-    )
-    parser.add_argument("--draws", type=_count, metavar="N", help="draws a chain that are kept (1000)")
-    parser.add_argument("--tune", type=_count, metavar="N", help="draws a chain for adaptation (1000)")
-    parser.add_argument("--chains", type=_count, metavar="N", help="chains (4)")
-    parser.add_argument("--seed", type=_seed, metavar="N", help="the same seed gives the same draws (0)")
-    parser.add_argument("--sampler", choices=("nutpie", "pymc"), help="implementation of NUTS (nutpie)")
-    parser.add_argument("--keep-interrupted", action="store_true", help="Ctrl-C keeps what has been drawn")
-    _add_progress(parser)
-    parser.set_defaults(run=_fit)
-
-
-def _add_forecast(commands: Commands) -> None:
-    parser = _command(
-        commands,
-        "forecast",
-        summary="forecast the loss of new runs from a fit",
-        example="  bayes-l2l forecast fit.nc --params 3.3e9 --tokens 5e10 --train-set starcoder\n"
-        "  bayes-l2l forecast fit.nc --flops 1e21 --quantiles 0.05,0.5,0.95\n"
-        "  bayes-l2l forecast fit.nc --at points.csv -o forecast.csv",
-    )
-    parser.add_argument("fit", metavar="FIT.nc", help="what `bayes-l2l fit` wrote")
-    where = parser.add_argument_group("where (one of the three ways)")
-    where.add_argument(
-        "--at",
-        metavar="POINTS",
-        help="table of params, tokens, and train_set, eval_set where not every cell is meant; "
-        "or a known data set: its large runs",
-    )
-    where.add_argument("--params", type=_positive, metavar="N", help="parameters of the run")
-    where.add_argument("--tokens", type=_positive, metavar="D", help="tokens of the run")
-    where.add_argument("--flops", type=_positive, metavar="C", help="budget: at its compute-optimal size")
-    parser.add_argument("--train-set", metavar="NAME", action="append", help="training set; may be repeated (all)")
-    parser.add_argument("--eval-set", metavar="NAME", action="append", help="evaluation; may be repeated (all)")
-    parser.add_argument(
-        "--kind", choices=("run", "curve"), default="run", help="a run, which scatters, or the law (run)"
-    )
-    parser.add_argument(
-        "--quantiles", type=_levels, metavar="Q,Q,...", help="levels of the table, such as 0.05,0.5,0.95"
-    )
-    _add_output(parser)
-    parser.set_defaults(run=_forecast, parser=parser)
-
-
-def _add_score(commands: Commands) -> None:
-    parser = _command(
-        commands,
-        "score",
-        summary="score a forecast table against the runs that were then made",
-        text="\nFigures are in percent of the actual loss.",
-        example="  bayes-l2l score forecast.csv actual.csv\n"
-        "  bayes-l2l score forecast.csv actual.csv --by eval_set -o scores.csv",
-    )
-    parser.add_argument("forecast", metavar="FORECAST", help="what `bayes-l2l forecast -o` wrote")
-    parser.add_argument(
-        "actual",
-        metavar="ACTUAL",
-        help="table of train_set, eval_set, params, tokens, loss; or a known data set: its large runs",
-    )
-    parser.add_argument("--columns", metavar="MAP.toml", help="mapping file of the actual table, if it needs one")
-    rows = parser.add_mutually_exclusive_group()
-    rows.add_argument("--by", metavar="COLUMN", action="append", help="average within a column; may be repeated")
-    rows.add_argument("--each", action="store_true", help="a row a run instead of averages")
-    _add_output(parser)
-    parser.set_defaults(run=_score)
-
-
-def _add_check(commands: Commands) -> None:
-    parser = _command(
-        commands,
-        "check",
-        summary="say whether a fit is to be trusted",
-        text=" Shows the worst R-hat and effective sample size\n"
-        "of each quantity, divergences and notes, and exits with 1 if it is not.",
-        example="  bayes-l2l check fit.nc",
-    )
-    parser.add_argument("fit", metavar="FIT.nc", help="what `bayes-l2l fit` wrote")
-    parser.set_defaults(run=_check)
-
-
-def _add_data(commands: Commands) -> None:
-    parser = _command(
-        commands,
-        "data",
-        summary="list or fetch the known data sets",
-        text="\nBAYES_L2L_DATA names a folder with a local copy.",
-        example="  bayes-l2l data list\n  bayes-l2l data fetch loss-to-loss",
-    )
-    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
-    listing = _command(actions, "list", summary="list them", example="  bayes-l2l data list")
-    listing.set_defaults(run=_data_list)
-    fetching = _command(
-        actions,
-        "fetch",
-        summary="download one by its pinned hash, and say where it lies",
-        example="  bayes-l2l data fetch loss-to-loss",
-    )
-    fetching.add_argument("name", metavar="NAME", help="of `bayes-l2l data list`")
-    fetching.set_defaults(run=_data_fetch)
-
-
-def _add_output(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-o", "--output", metavar="FILE", type=Path, help="CSV or Parquet file for the table (standard output)"
-    )
+_COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
+    "demo": _demo,
+    "fit": _fit,
+    "forecast": _forecast,
+    "score": _score,
+    "check": _check,
+    "data list": _data_list,
+    "data fetch": _data_fetch,
+}

@@ -16,11 +16,12 @@ def values(model: Any, point: dict[str, np.ndarray], *names: str) -> list[np.nda
     return model.compile_fn(found, mode=Mode(linker="py", optimizer=None), **inputs)(point)
 
 
-def log_density(model: Any, point: dict[str, np.ndarray]) -> float:
-    """Log density of a model, priors and likelihood, at a point."""
+def log_density(model: Any, *points: dict[str, np.ndarray]) -> list[float]:
+    """Log density of a model, priors and likelihood, at points."""
     from pytensor.compile.mode import Mode
 
-    return float(model.compile_logp(mode=Mode(linker="py", optimizer=None))(point))
+    density = model.compile_logp(mode=Mode(linker="py", optimizer=None))
+    return [float(density(point)) for point in points]
 
 
 def some_point(model: Any, *, seed: int = 0, scale: float = 0.3) -> dict[str, np.ndarray]:

@@ -207,7 +207,7 @@ def test_log_density_of_the_model_is_its_priors_and_its_likelihood(gaps):
     from pytensor.compile.mode import Mode
 
     prior = model.compile_fn(model.varlogp, mode=Mode(linker="py", optimizer=None))(point)
-    assert log_density(model, point) == pytest.approx(float(prior) + float(likelihood))
+    assert log_density(model, point) == [pytest.approx(float(prior) + float(likelihood))]
 
 
 # The law that each file names
@@ -269,8 +269,6 @@ def test_fixed_priors_give_the_law_that_they_say(law_data):
 
 def test_a_joint_model_has_one_progress_for_all_cells(law_data):
     """R depends on (N, D) alone: alpha/gamma, beta/gamma, the optimum and c are those of every cell."""
-    if "joint" not in model_names():
-        pytest.skip("no joint model is shipped")
     law = evaluated(load_spec("joint"), law_data)
     for name in ("alpha", "beta"):
         np.testing.assert_allclose(law[name] / law["gamma"], (law[name] / law["gamma"])[0])
@@ -333,9 +331,9 @@ EDGES = {
 
 
 @pytest.mark.parametrize("edge", EDGES)
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", ["law", "joint"])
 def test_the_density_is_finite_where_sampling_starts(name, edge):
     spec = load_spec(name)
     model = build(spec, ModelData.of(EDGES[edge], likelihood=spec.likelihood))
-    for seed in range(3):
-        assert np.isfinite(log_density(model, some_point(model, seed=seed, scale=1.0)))
+    points = [some_point(model, seed=seed, scale=1.0) for seed in range(3)]
+    assert np.isfinite(log_density(model, *points)).all()
