@@ -83,7 +83,7 @@ def _add_fit(commands: Commands) -> None:
     parser.add_argument("runs", metavar="RUNS", help="CSV or Parquet file, or a data set of `bayes-l2l data list`")
     parser.add_argument("-o", "--output", metavar="FIT.nc", type=Path, required=True, help="file for the fit")
     parser.add_argument(
-        "--model", metavar="NAME|FILE.toml", default="law", help="model, or your own model file (law)"
+        "--model", metavar="NAME|FILE.toml", default="joint", help="model, or your own model file (joint)"
     )
     parser.add_argument("--columns", metavar="MAP.toml", help="mapping file: which column means what")
     parser.add_argument(

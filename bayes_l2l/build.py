@@ -24,6 +24,7 @@ Floats = npt.NDArray[np.float64]
 LAW_VARIABLES: Final = ("E", "log_A", "log_B", "alpha", "beta", "gamma", "c")
 #: What it reports of the likelihood.
 NOISE_VARIABLES: Final = ("scatter", "deviation")
+_WIDE: Final = 0.05  # of log loss
 #: Endings of the variables that serve the sampler alone.
 INNER: Final = ("_offset", "_slope", "_drawn", "__")
 
@@ -121,9 +122,8 @@ class ModelData:
 
     def arrays(self) -> dict[str, Floats]:
         """What the model holds as `pm.Data`, by name."""
-        names = (
-            "log_params", "log_tokens", "log_loss", "observed", "noise", "weight", "discrepancy", "smallest", "reference",
-        )  # fmt: skip
+        names: tuple[str, ...] = ("log_params", "log_tokens", "log_loss", "observed", "noise")
+        names += ("weight", "discrepancy", "smallest", "reference")
         return {name: getattr(self, name) for name in names}
 
 
@@ -268,7 +268,16 @@ def _law(spec: ModelSpec, known: dict[str, Any], cells: Sequence[tuple[str, str]
     return {"E": E, "log_A": log_A, "log_B": log_B, "alpha": alpha, "beta": beta, "gamma": gamma, "c": c}
 
 
-def _parameter(name: str, prior: Prior, effects: Mapping[str, tuple[list[str], list[int]]], *, shift: Any = None) -> Any:
+def _start(name: str, prior: Prior, n_cells: int) -> Floats | None:
+    """Where chains start: with wide noise, so that none is trapped in a corner before it has seen the law."""
+    if name not in NOISE_VARIABLES or prior.dist in ("Beta", "TruncatedNormal", "Uniform"):
+        return None
+    return np.full(n_cells if prior.dims else (), np.log(_WIDE) if prior.transform == "exp" else _WIDE)
+
+
+def _parameter(
+    name: str, prior: Prior, effects: Mapping[str, tuple[list[str], list[int]]], *, shift: Any = None
+) -> Any:
     """Value of a prior, as random variables: non-centred, centred about a shift the data know better, or plain.
 
     The random variables end in one of `INNER`; the value itself is reported under its name. A list of priors is
@@ -300,7 +309,8 @@ def _parameter(name: str, prior: Prior, effects: Mapping[str, tuple[list[str], l
     elif shift is not None and prior.dist == "Normal" and prior.transform == "exp":
         value = pm.Normal(f"{name}_slope", arguments["mu"] + shift, arguments["sigma"], dims=dims) - shift
     else:
-        value = getattr(pm, prior.dist)(f"{name}_drawn", **arguments, dims=dims)
+        start = _start(name, prior, len(effects["eval_set"][1]))
+        value = getattr(pm, prior.dist)(f"{name}_drawn", **arguments, dims=dims, initval=start)
     if prior.transform:
         value = {"exp": pt.exp, "sigmoid": pt.sigmoid}[prior.transform](value)
     if name not in (*LAW_VARIABLES, *NOISE_VARIABLES):

@@ -44,7 +44,7 @@ def prepare(folder: Path) -> None:
 
 
 def run(folder: Path, *, sweep: Sweep, progress: bool = False) -> tuple[Fit, str]:
-    """Fit the flagship law to the embedded sweep and report on it.
+    """Fit the default model to the embedded sweep and report on it.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def run(folder: Path, *, sweep: Sweep, progress: bool = False) -> tuple[Fit, str
     Fit, str
         The fit, and `report`'s text.
     """
-    fitted = fit(sweep, model="law", random_seed=1, progress=progress)
+    fitted = fit(sweep, random_seed=1, progress=progress)
     return fitted, report(fitted, folder)
 
 

@@ -13,9 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from bayes_l2l.errors import DataError, FitFileError, ForecastError
+from bayes_l2l.errors import DataError, FitFileError, ForecastError, L2LError
 from bayes_l2l.forecast import Forecast, Kind, forecast, optimal_points
 from bayes_l2l.notes import Note
+from bayes_l2l.output import write_whole
 from bayes_l2l.spec import ModelSpec, load_spec
 from bayes_l2l.sweep import EvalSets, Sweep
 
@@ -163,6 +164,7 @@ class Fit:
         Returns
         -------
         Forecast
+            With its draws.
 
         Raises
         ------
@@ -220,6 +222,7 @@ class Fit:
         Returns
         -------
         Path
+            Where it is.
 
         Raises
         ------
@@ -227,16 +230,12 @@ class Fit:
             If the folder does not exist or cannot be written to.
         """
         path = Path(path)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         tree = self.tree.copy()
         tree.attrs = {"bayes_l2l_format": FORMAT, "bayes_l2l": json.dumps(self._to_dict())}
         try:
-            tree.to_netcdf(part, engine="h5netcdf")
-            part.replace(path)
-        except OSError as error:
-            raise FitFileError(f"{path}: cannot be written ({error.strerror or error}).") from None
-        finally:
-            part.unlink(missing_ok=True)
+            write_whole(path, lambda part: tree.to_netcdf(part, engine="h5netcdf"))
+        except DataError as error:
+            raise FitFileError(str(error)) from error
         return path
 
     def _to_dict(self) -> dict[str, Any]:
@@ -251,7 +250,7 @@ class Fit:
 def fit(
     sweep: Sweep | str | Path | pd.DataFrame,
     *,
-    model: str | Path | ModelSpec = "law",
+    model: str | Path | ModelSpec = "joint",
     eval_sets: EvalSets = None,
     draws: int | None = None,
     tune: int | None = None,
@@ -270,7 +269,7 @@ def fit(
     ----------
     sweep : Sweep, str, Path or pandas.DataFrame
         Runs, or what `load_sweep` takes.
-    model : str, Path or ModelSpec, default "law"
+    model : str, Path or ModelSpec, default "joint"
         Name of a model, a model file of your own, or a spec.
     eval_sets : {"own", "all"} or sequence of str, optional
         Evaluations to fit; by default all of the sweep.
@@ -294,6 +293,7 @@ def fit(
     Returns
     -------
     Fit
+        With its notes.
 
     Raises
     ------
@@ -360,6 +360,7 @@ def load_fit(path: str | Path) -> Fit:
     Returns
     -------
     Fit
+        With its notes.
 
     Raises
     ------
@@ -381,7 +382,7 @@ def load_fit(path: str | Path) -> Fit:
         raise FitFileError(f"{path}: is damaged or not a NetCDF file ({type(error).__name__}).") from None
     if "bayes_l2l_format" not in attributes:
         raise FitFileError(f"{path}: is a NetCDF file, but not a fit of bayes_l2l.")
-    if (found := int(attributes["bayes_l2l_format"])) != FORMAT:
+    if (found := attributes["bayes_l2l_format"]) != FORMAT:
         raise FitFileError(
             f"{path}: has format version {found} and this version of bayes_l2l reads {FORMAT}; "
             "fit again, or use the version that wrote it."
@@ -395,7 +396,7 @@ def load_fit(path: str | Path) -> Fit:
             notes=tuple(Note.from_dict(note) for note in stored["notes"]),
             record=stored["record"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, L2LError) as error:
         raise FitFileError(f"{path}: is damaged ({type(error).__name__}: {error}).") from None
 
 

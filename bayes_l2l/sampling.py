@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from bayes_l2l._compat import group
 from bayes_l2l.build import INNER, LAW_VARIABLES, NOISE_VARIABLES, ModelData, build
-from bayes_l2l.errors import DataError
+from bayes_l2l.errors import DataError, SpecError
 from bayes_l2l.notes import Note, Severity
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ class CompiledModel:
         ------
         DataError
             If the sweep has other cells.
+        SpecError
+            If no chain can start: a prior lets a quantity leave its bounds.
         """
         data = ModelData.of(sweep, likelihood=self.spec.likelihood)
         if data.cells != self.cells:
@@ -119,9 +121,19 @@ class CompiledModel:
                 f"The model was compiled for {len(self.cells)} cells and {sweep.name} has other ones; "
                 "compile it for this sweep."
             )
-        trace = (_by_nutpie if settings.sampler == "nutpie" else _by_pymc)(self, data, settings)
-        posterior = labelled(tidy(group(trace, "posterior")), data)
-        return posterior, group(trace, "sample_stats")
+        try:
+            trace = (_by_nutpie if settings.sampler == "nutpie" else _by_pymc)(self, data, settings)
+        except (RuntimeError, ValueError) as error:
+            # Both samplers say in words of their own that no chain could start.
+            raise SpecError(
+                f"The model {self.spec.name!r} could not be sampled on {sweep.name} ({str(error).splitlines()[0]}); "
+                "do its priors keep every quantity inside its bounds?"
+            ) from error
+        posterior, stats = _complete(group(trace, "posterior"), group(trace, "sample_stats"))
+        n_draws = posterior.sizes.get("draw", 0)
+        if n_draws < settings.draws and not (settings.keep_interrupted and n_draws):
+            raise KeyboardInterrupt
+        return labelled(tidy(posterior), data), stats
 
     def prior(self, draws: int, seed: int) -> xr.Dataset:
         """Draw from the prior, by the graph that the posterior is drawn from.
@@ -150,8 +162,8 @@ class CompiledModel:
 def _quiet() -> Iterator[None]:
     """Silence what is true of this model and no trouble.
 
-    The likelihood is a potential, which the prior rightly leaves out; and no BLAS is needed, since the model has no
-    matrix product.
+    The likelihood is a potential, which the prior rightly leaves out; no BLAS is needed, since the model has no
+    matrix product; and sampling that is interrupted early has few draws.
     """
     log = logging.getLogger("pymc.sampling.forward")
     level = log.level
@@ -160,6 +172,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The effect of Potentials")
             warnings.filterwarnings("ignore", "PyTensor could not link to a BLAS")
+            warnings.filterwarnings("ignore", "More chains .* than draws")
             yield
     finally:
         log.setLevel(level)
@@ -191,7 +204,8 @@ def _by_nutpie(compiled: CompiledModel, data: ModelData, settings: SamplerSettin
         if not settings.keep_interrupted:
             sampler.cancel()
             raise
-        return sampler.abort()
+        with _quiet():
+            return sampler.abort()
 
 
 def _by_pymc(compiled: CompiledModel, data: ModelData, settings: SamplerSettings) -> Any:
@@ -209,6 +223,19 @@ def _by_pymc(compiled: CompiledModel, data: ModelData, settings: SamplerSettings
             progressbar=settings.progress,
             compute_convergence_checks=False,
         )
+
+
+def _complete(posterior: xr.Dataset, stats: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    """Draws that every chain has, of the chains that came at least half as far as the first.
+
+    Chains that were interrupted differ in length and are padded; with fewer cores than chains, some never began.
+    """
+    if not posterior.sizes.get("draw", 0):
+        return posterior, stats
+    drawn = posterior["deviation"].notnull().sum("draw").to_numpy()
+    chains = drawn >= drawn.max() / 2
+    kept = {"chain": chains.nonzero()[0], "draw": slice(int(drawn[chains].min()))}
+    return posterior.isel(kept), stats.isel(kept)
 
 
 def tidy(trace: xr.Dataset) -> xr.Dataset:
@@ -250,26 +277,30 @@ def diagnose(posterior: xr.Dataset, stats: xr.Dataset, settings: SamplerSettings
         message = f"sampling was interrupted: {n_draws} of {settings.draws} draws a chain were kept"
         notes.append(Note("interrupted", "warning", message, {"draws": n_draws}))
     # What is constant by the model (gamma of Chinchilla's form, c = 0) has no diagnostics.
-    varying = [name for name, values in posterior.items() if float(values.std()) > 0]
+    varying = [name for name, values in posterior.items() if float(values.max()) > float(values.min())]
     kinds = ("rhat", "ess_bulk", "ess_tail")
     drawn = posterior[varying].drop_vars(["eval_set", "train_set"])
-    tables = [
-        arviz_stats.rhat(drawn),
-        arviz_stats.ess(drawn, method="bulk"),
-        arviz_stats.ess(drawn, method="tail"),
-    ]
+    # A chain that never moved has no variance: its R-hat is not a number, and is noted as one that is too large.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        tables = [
+            arviz_stats.rhat(drawn),
+            arviz_stats.ess(drawn, method="bulk"),
+            arviz_stats.ess(drawn, method="tail"),
+        ]
     diagnostics = xr.concat(tables, dim=xr.DataArray(list(kinds), dims="diagnostic", name="diagnostic"))
 
-    def extreme(kind: str, worst: Any) -> tuple[str, float]:
-        one = {str(n): float(worst(v)) for n, v in diagnostics.sel(diagnostic=kind).items()}
-        name = (max if worst is np.nanmax else min)(one, key=lambda n: one[n])
-        return name, one[name]
+    def worst(kind: str, sign: int) -> tuple[str, float]:
+        found = {
+            str(n): sign * float((sign * v).max(skipna=False)) for n, v in diagnostics.sel(diagnostic=kind).items()
+        }
+        name = max(found, key=lambda n: (np.isnan(found[n]), sign * found[n]))
+        return name, found[name]
 
-    name, value = extreme("rhat", np.nanmax)
+    name, value = worst("rhat", 1)
     if not value < MAX_RHAT:
         message = f"the chains disagree: R-hat of {name} is {value:.3f}, above {MAX_RHAT}; draw more, or tune longer"
         notes.append(Note("rhat", _worse(not value < _BAD_RHAT), message, {"variable": name, "rhat": value}))
-    name, value = extreme("ess_bulk", np.nanmin)
+    name, value = worst("ess_bulk", -1)
     if not value >= MIN_ESS:
         message = f"few independent draws: bulk ESS of {name} is {value:.0f}, below {MIN_ESS}; draw more"
         notes.append(Note("ess", _worse(not value >= _BAD_ESS), message, {"variable": name, "ess_bulk": value}))

@@ -142,13 +142,13 @@ class Likelihood:
         Standard deviation of the log loss of each cell on its own.
     deviation : Prior
         Standard deviation of the deviation of log R that all runs of equal (N, D) share; 0 for none.
+    fade : float
+        A run's log-likelihood counts (C / largest C)^fade: the law is asked to hold where it will be used.
+        0 gives every run the same weight.
     discrepancy : mapping
         How far small runs may lie from the law, together: the shared deviation has the additional standard
         deviation ``at_largest (C / largest C)^-rate``, at most ``cap``. Small runs tell little about large
         ones, and this is how much. Empty for none.
-    fade : float
-        A run's log-likelihood counts (C / largest C)^fade: the law is asked to hold where it will be used.
-        0 gives every run the same weight.
     """
 
     dist: str
@@ -230,6 +230,7 @@ class ModelSpec:
         Returns
         -------
         ModelSpec
+            Checked.
 
         Raises
         ------
@@ -257,8 +258,12 @@ class ModelSpec:
         if missing := [name for name in needed if name not in record["priors"]]:
             raise SpecError(f"priors has no {missing[0]!r}, which law = {law!r} needs.")
         priors = {n: _quantity(p, f"priors.{n}") for n, p in record["priors"].items()}
+        for name, prior in priors.items():
+            _in_range(name, prior)
         text = {key: str(record.get(key, "")) for key in ("name", "title", "equation", "source")}
-        return cls(**text, law=law, structure=structure, priors=priors, likelihood=Likelihood.from_dict(record["likelihood"]))
+        return cls(
+            **text, law=law, structure=structure, priors=priors, likelihood=Likelihood.from_dict(record["likelihood"])
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, as in the file; `from_dict` reads them back."""
@@ -285,6 +290,7 @@ def load_spec(model: str | Path | ModelSpec) -> ModelSpec:
     Returns
     -------
     ModelSpec
+        Checked.
 
     Raises
     ------
@@ -315,7 +321,13 @@ def load_spec(model: str | Path | ModelSpec) -> ModelSpec:
 
 
 def model_names() -> list[str]:
-    """Names of the models that come with the package, sorted."""
+    """Names of the models that come with the package.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+    """
     return sorted(path.stem for path in _folder().glob("*.toml"))
 
 
@@ -341,7 +353,7 @@ def _argument(value: Any, where: str) -> float | Prior | tuple[Prior, ...]:
         along = [term.dims for term in terms]
         if not terms or len(set(along)) < len(along) or ("cell",) in along:
             raise SpecError(
-                f"{where} must be a list of priors with different dims: none, train_set and eval_set, each at most once."
+                f"{where} must be a list of priors with different dims: none, train_set, eval_set, each at most once."
             )
         return terms
     prior = Prior.from_dict(value, where=where)
@@ -350,6 +362,15 @@ def _argument(value: Any, where: str) -> float | Prior | tuple[Prior, ...]:
     if prior.dims:
         raise SpecError(f"{where}: a hyper-prior has no dims; effects along dims are written as a list of priors.")
     return prior
+
+
+def _in_range(name: str, prior: Prior) -> None:
+    """Refuse a fixed value that has no meaning in the law; a prior keeps its bounds by its transform."""
+    if prior.dist != "Fixed":
+        return
+    value, is_fraction = float(prior.kwargs["value"]), name in ("E_fraction", "share")  # type: ignore[arg-type]
+    if not (value > 0 or (name == "c" and value == 0)) or (is_fraction and value >= 1):
+        raise SpecError(f"priors.{name} must be {'between 0 and 1' if is_fraction else 'positive'}, not {value:g}.")
 
 
 def _plain(value: float | Prior | tuple[Prior, ...]) -> Any:

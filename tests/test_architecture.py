@@ -35,9 +35,7 @@ def in_backticks() -> set[str]:
 def tracked_files() -> list[Path]:
     """Files that git keeps; in an unpacked sdist, all of them."""
     try:
-        listed = subprocess.run(
-            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
-        )
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
         names = [name for name in listed.stdout.split("\0") if name]
     except (OSError, subprocess.CalledProcessError):
         names = []
@@ -140,9 +138,7 @@ def test_the_import_reader_sees_each_form():
         "try:\n    import nutpie\nexcept ImportError:\n    pass\n"
         "def f():\n    import pytensor.tensor as pt\n"
     )
-    assert {"numpy", "bayes_l2l.build", "bayes_l2l.laws", "pymc", "nutpie", "pytensor.tensor"} <= imports(
-        tree
-    )
+    assert {"numpy", "bayes_l2l.build", "bayes_l2l.laws", "pymc", "nutpie", "pytensor.tensor"} <= imports(tree)
     left = imports(at_import_time(tree))
     assert {"numpy", "nutpie"} <= left
     assert not {"pymc", "pytensor.tensor"} & left

@@ -94,9 +94,7 @@ def test_no_general_optimiser_finds_less(law):
     assert objective(v) == pytest.approx(fit.objective, rel=1e-9)
     for shift in (0.0, 0.02, -0.02):
         # in units of 1e-6: Nelder-Mead stops on absolute changes
-        found = minimize(
-            lambda u: 1e6 * objective(u), v + shift, method="Nelder-Mead", options={"maxiter": 4000}
-        )
+        found = minimize(lambda u: 1e6 * objective(u), v + shift, method="Nelder-Mead", options={"maxiter": 4000})
         assert found.fun / 1e6 > fit.objective * (1 - 1e-6)
 
 
@@ -105,9 +103,7 @@ def test_the_end_does_not_depend_on_the_start(law):
     ends = [baselines.fit_point(*noisy(law), law=law, seed=seed, n_starts=8) for seed in range(3)]
     assert all(end.converged for end in ends)
     np.testing.assert_allclose([end.objective for end in ends], ends[0].objective, rtol=1e-7)
-    np.testing.assert_allclose(
-        [end.predict(3e9, 6e10) for end in ends], ends[0].predict(3e9, 6e10), rtol=1e-3
-    )
+    np.testing.assert_allclose([end.predict(3e9, 6e10) for end in ends], ends[0].predict(3e9, 6e10), rtol=1e-3)
 
 
 def test_the_named_members_fix_what_they_say():
@@ -237,9 +233,7 @@ def test_a_refit_is_the_point_fit_of_its_resample():
     n = len(table)
     counts = np.random.default_rng(5).multinomial(n, np.full(n, 1 / n), size=3)
     run = table.groupby("run_id").ngroup()
-    cold = [
-        baselines.fit_point(table["params"], table["tokens"], table["loss"], weights=c[run]) for c in counts
-    ]
+    cold = [baselines.fit_point(table["params"], table["tokens"], table["loss"], weights=c[run]) for c in counts]
     warm = fit.cells["web", "web"].resampled
     np.testing.assert_allclose(warm.objective, [law.objective for law in cold], rtol=1e-6)
 
@@ -290,8 +284,7 @@ def test_a_cell_with_too_few_runs_is_named():
             points(train_set="web", eval_set=["web", "maths"]),
             {},
             DataError,
-            "No cell was fitted for maths of web, asked for by 1 of 2 points; "
-            "fitted are code of web, web of web.",
+            "No cell was fitted for maths of web, asked for by 1 of 2 points; fitted are code of web, web of web.",
         ),
         (points().drop(columns="tokens"), {}, ForecastError, "have no column 'tokens'"),
         (points().iloc[:0], {}, ForecastError, "There are no points to forecast."),

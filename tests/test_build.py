@@ -68,7 +68,12 @@ def test_cells_are_ordered_by_training_set_then_evaluation():
 
 
 def test_repeated_runs_of_one_size_are_all_used():
-    rows = [("a", "a", 1e8, 1e9, 3.0), ("a", "a", 1e8, 1e9, 3.1), ("b", "b", 1e8, 1e9, 3.3), ("a", "a", 2e8, 1e9, 2.8)]
+    rows = [
+        ("a", "a", 1e8, 1e9, 3.0),
+        ("a", "a", 1e8, 1e9, 3.1),
+        ("b", "b", 1e8, 1e9, 3.3),
+        ("a", "a", 2e8, 1e9, 2.8),
+    ]
     data = ModelData.of(table(rows), likelihood=PLAIN)
     assert len(data.log_params) == 3
     np.testing.assert_array_equal(data.observed.sum(axis=0), [3, 1])

@@ -169,9 +169,7 @@ def test_gadre_cannot_be_downloaded():
         load_sweep("gadre")
     message = str(refused.value)
     assert message.startswith("the data set 'gadre' (derived from https://github.com/mlfoundations/scaling")
-    assert message.endswith(
-        "then put it at gadre/gadre2024.csv in a folder and set BAYES_L2L_DATA to that folder"
-    )
+    assert message.endswith("then put it at gadre/gadre2024.csv in a folder and set BAYES_L2L_DATA to that folder")
 
 
 def test_simulated_has_nothing_to_fetch():
@@ -301,8 +299,7 @@ def test_a_local_copy_that_differs_is_noted(monkeypatch, real_data, tmp_path):
     sweep = load_sweep("loss-to-loss")
     assert sweep.n_runs == 528
     assert [str(note) for note in sweep.notes] == [
-        f"warning: loss_to_loss/sweep.csv in {tmp_path} is not the published file (its sha256 differs) "
-        "[data_differs]"
+        f"warning: loss_to_loss/sweep.csv in {tmp_path} is not the published file (its sha256 differs) [data_differs]"
     ]
     assert sweep.up_to(1e18).notes == sweep.notes
 
@@ -373,9 +370,7 @@ def test_simulated_deviations_are_those_promised():
 
 
 def test_published_laws_are_those_of_the_paper(real_data):
-    fits = pd.read_csv(real_data / "loss_to_loss" / "opt_params_data.csv").query(
-        "kaplan and loss_name == 'val_loss'"
-    )
+    fits = pd.read_csv(real_data / "loss_to_loss" / "opt_params_data.csv").query("kaplan and loss_name == 'val_loss'")
     assert sorted(PUBLISHED_LAWS) == sorted(fits["data"]) == SETS
     for _, fit in fits.iterrows():
         for name, value in PUBLISHED_LAWS[fit["data"]].items():

@@ -17,9 +17,7 @@ import bayes_l2l
 
 ROOT = Path(__file__).resolve().parents[1]
 CHECKS = set(
-    tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["numpydoc_validation"][
-        "checks"
-    ]
+    tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["numpydoc_validation"]["checks"]
 )
 # Asked for of the exports alone, and there not of a short method that one sentence explains.
 COMPLETE = {"PR01", "RT01", "RT03", "YD01"}
@@ -62,9 +60,7 @@ def faults(module_name: str) -> list[str]:
     found_faults = []
     for name, found, owner in public_objects(importlib.import_module(module_name)):
         checks = CHECKS if asks_for_sections(found, owner, exports) else CHECKS - COMPLETE
-        found_faults += [
-            f"{name}: {code} {message}" for code, message in validate(name)["errors"] if code in checks
-        ]
+        found_faults += [f"{name}: {code} {message}" for code, message in validate(name)["errors"] if code in checks]
     return found_faults
 
 

@@ -70,7 +70,8 @@ def exactly(params, tokens, *, log_A, log_B, alpha, beta, gamma, c):
         # only the ratio is exponentiated, so that no exponent is out of reach
         high, low = max(first, second), min(first, second)
         value = g * (high + (1 + (low - high).exp()).ln() + transient.ln())
-        return float(value), float(max(abs(g * high), abs(a * Decimal(params).ln()), abs(b * Decimal(tokens).ln()), 1))
+        scale = max(abs(g * high), abs(a * Decimal(params).ln()), abs(b * Decimal(tokens).ln()), 1)
+        return float(value), float(scale)
 
 
 @given(sizes(), shapes)
@@ -78,7 +79,7 @@ def test_log_reducible_is_exact_from_1e15_to_1e26_flops(size, shape):
     value = log_reducible(np.log(size[0]), np.log(size[1]), **shape)
     expected, scale = exactly(*size, **shape)
     assert np.isfinite(value)
-    assert abs(value - expected) <= 1e-13 * scale * 10
+    assert abs(value - expected) <= 1e-12 * scale
 
 
 @given(sizes(), shapes, st.floats(0, 3))
@@ -111,9 +112,7 @@ def in_pytensor():
 
     names = ("log_params", "log_tokens", "log_A", "log_B", "alpha", "beta", "gamma", "c")
     x = {name: pt.dscalar(name) for name in names}
-    reducible = log_reducible(
-        x["log_params"], x["log_tokens"], **{name: x[name] for name in names if not name.endswith(("params", "tokens"))}
-    )
+    reducible = log_reducible(x["log_params"], x["log_tokens"], **{name: x[name] for name in names[2:]})
     shape = {name: x[name] for name in ("log_A", "log_B", "alpha", "beta", "gamma")}
     optimum = log_optimal_params(x["log_params"], **shape)
     return pytensor.function(list(x.values()), [reducible, optimum], mode=FAST, on_unused_input="ignore")
@@ -166,10 +165,8 @@ def test_named_members_are_their_textbook_formulas(size, law):
     a, b = A**alpha * 6**eta, B**alpha * 6**eta
     overtraining = E + (a * M**eta + b * M**-eta) * C**-eta
     np.testing.assert_allclose(law_loss(N, D, **given_ | {"beta": alpha}), overtraining, rtol=1e-11)
-    transient = E + ((A / N) ** (alpha / law.gamma) + (B / D) ** (beta / law.gamma)) ** law.gamma * (
-        1 + law.c * D0 / D
-    ) ** law.gamma
-    np.testing.assert_allclose(law.loss(N, D), transient, rtol=1e-11)
+    R = ((A / N) ** (alpha / law.gamma) + (B / D) ** (beta / law.gamma)) * (1 + law.c * D0 / D)
+    np.testing.assert_allclose(law.loss(N, D), E + R**law.gamma, rtol=1e-11)
 
 
 def test_every_named_member_says_what_it_fixes():
@@ -208,8 +205,8 @@ def test_relations_compose(first, second, excess):
     second = ShiftedPowerLaw(K=second.K, kappa=second.kappa, E0=first.E1, E1=second.E1)
     both = first.then(second)
     loss = first.E0 + excess
-    assert both.kappa == pytest.approx(first.kappa * second.kappa)
-    assert both.K == pytest.approx(second.K * first.K**second.kappa)
+    expected = (second.K * first.K**second.kappa, first.kappa * second.kappa)
+    assert (both.K, both.kappa) == pytest.approx(expected)
     # the reducible part is compared: cancellation against E would hide an error, or make one up
     middle = first.K * excess**first.kappa
     np.testing.assert_allclose(both(loss) - both.E1, second.K * middle**second.kappa, rtol=1e-6, atol=1e-12)
@@ -222,11 +219,10 @@ def test_the_inverse_undoes_a_relation(relation, excess):
     back = relation.inverse()
     np.testing.assert_allclose(back(relation(loss)), loss, rtol=1e-7)
     identity = relation.then(back)
-    assert identity.kappa == pytest.approx(1)
-    assert identity.K == pytest.approx(1)
+    assert (identity.K, identity.kappa) == pytest.approx((1, 1))
     assert (identity.E0, identity.E1) == (relation.E0, relation.E0)
     again = back.inverse()
-    assert (again.K, again.kappa) == (pytest.approx(relation.K), pytest.approx(relation.kappa))
+    assert (again.K, again.kappa) == pytest.approx((relation.K, relation.kappa))
 
 
 def test_a_relation_has_no_value_below_the_sources_entropy():

@@ -97,9 +97,7 @@ def fresh_install(folder: Path, wheel: Path, *, package: Path | None = None) -> 
     # Only now: pip would otherwise have found this checkout's own install among the dependencies.
     borrowed = dict.fromkeys(sysconfig.get_path(name) for name in ("purelib", "platlib"))
     (site / "borrowed.pth").write_text("\n".join(borrowed) + "\n", encoding="utf-8")
-    return Install(
-        scripts / "python", (str(scripts / "bayes-l2l"),), package or site / "bayes_l2l", site=site
-    )
+    return Install(scripts / "python", (str(scripts / "bayes-l2l"),), package or site / "bayes_l2l", site=site)
 
 
 @pytest.fixture(scope="module", params=["checkout", "editable", "wheel"])
@@ -132,9 +130,7 @@ def test_each_stack_is_named_for_both_pythons():
 
 
 def test_every_import_is_a_requirement():
-    declared = {
-        re.match(r"[\w-]+", requirement)[0].replace("-", "_") for requirement in PROJECT["dependencies"]
-    }
+    declared = {re.match(r"[\w-]+", requirement)[0].replace("-", "_") for requirement in PROJECT["dependencies"]}
     declared |= {"bayes_l2l", "pytensor"}  # PyMC itself says which PyTensor it needs
     imported = set()
     for path in (ROOT / "bayes_l2l").rglob("*.py"):

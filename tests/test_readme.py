@@ -75,8 +75,7 @@ def command_path(tmp_path: Path) -> str:
         shim = tmp_path / "bin" / "bayes-l2l"
         shim.parent.mkdir()
         shim.write_text(
-            f"#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} "
-            f'exec {shlex.quote(sys.executable)} -m bayes_l2l "$@"\n'
+            f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(ROOT))} exec {shlex.quote(sys.executable)} -m bayes_l2l "$@"\n'
         )
         shim.chmod(0o755)
         scripts = shim.parent

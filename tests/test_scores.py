@@ -114,9 +114,7 @@ def test_score_table_in_percent_of_the_actual_loss():
     values = forecast[[f"q{level:g}" for level in SOME_LEVELS]].to_numpy()
     crps = scores.crps_quantiles(SOME_LEVELS, values, actual["loss"])
     np.testing.assert_allclose(scored["crps"], 100 * crps / actual["loss"])
-    assert scored["pit"].iloc[0] == pytest.approx(
-        np.interp(-1, [NORMAL[v] for v in SOME_LEVELS], SOME_LEVELS)
-    )
+    assert scored["pit"].iloc[0] == pytest.approx(np.interp(-1, [NORMAL[v] for v in SOME_LEVELS], SOME_LEVELS))
     assert scored["pit"].iloc[2] == 1
     assert (scored["kind"] == "run").all()
 

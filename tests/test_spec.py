@@ -146,6 +146,17 @@ def test_hyper_priors_are_read_as_priors():
         ("likelihood.fade", True, "likelihood.fade must be a number from 0 to 10, not True."),
         ("likelihood.fade", float("nan"), "likelihood.fade must be a number from 0 to 10, not nan."),
         ("likelihood.scatter.dist", "Norma", "likelihood.scatter.dist is 'Norma', no known distribution"),
+        ("structure", "pairwise", "structure is 'pairwise'; known are separate, joint."),
+        ("structure", ["joint"], "structure is ['joint']; known are separate, joint."),
+        ("structure", "joint", "has an unknown key 'alpha'"),
+        ("likelihood.discrepancy", 3, "likelihood.discrepancy must be a table, not 3."),
+        ("likelihood.discrepancy", {"rate": 1.0}, "likelihood.discrepancy has no 'at_largest'."),
+        ("likelihood.discrepancy", {"slope": 1.0}, "likelihood.discrepancy has an unknown key 'slope'"),
+        (
+            "likelihood.discrepancy",
+            {"at_largest": -0.1, "rate": 1.0, "cap": 0.1},
+            "likelihood.discrepancy.at_largest must be a number of at least 0, not -0.1.",
+        ),
         # what is no text, number or table where one is meant
         ("law", ["kaplan"], "law is ['kaplan'], no known member"),
         ("priors.c.dims", 3, "priors.c.dims "),
@@ -161,6 +172,35 @@ def test_hyper_priors_are_read_as_priors():
 def test_what_is_wrong_in_a_model_is_named(path, value, message):
     with pytest.raises(SpecError, match=re.escape(message)):
         ModelSpec.from_dict(changed(path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("law", "chinchilla", "structure = 'joint' needs law = 'generalised', not 'chinchilla'."),
+        ("priors.alpha_over_gamma", None, "priors has no 'alpha_over_gamma'"),
+        ("priors.alpha", 0.4, "has an unknown key 'alpha'"),
+        ("priors.gamma.kwargs.mu", [], "priors.gamma.kwargs.mu must be a list of priors with different dims"),
+        (
+            "priors.gamma.kwargs.mu",
+            2 * [{"dist": "Normal", "dims": "eval_set", "kwargs": {"mu": 0.0, "sigma": 1.0}}],
+            "priors.gamma.kwargs.mu must be a list of priors with different dims",
+        ),
+        (
+            "priors.gamma.kwargs.mu",
+            [{"dist": "Normal", "dims": "cell", "kwargs": {"mu": 0.0, "sigma": 1.0}}],
+            "priors.gamma.kwargs.mu must be a list of priors with different dims",
+        ),
+        (
+            "priors.gamma.kwargs.mu",
+            [{"dist": "Normal", "dims": "eval_set", "kwargs": {"mu": 0.0}}],
+            "priors.gamma.kwargs.mu[0].kwargs has no 'sigma', which Normal needs.",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_joint_model_is_named(path, value, message):
+    with pytest.raises(SpecError, match=re.escape(message)):
+        ModelSpec.from_dict(changed(path, value, name="joint"))
 
 
 @pytest.mark.parametrize("dim", ["eval_set", "train_set"])
@@ -233,13 +273,12 @@ def test_changing_a_prior_in_a_copied_file_changes_the_model(tmp_path, data):
     path = tmp_path / "mine.toml"
     path.write_text(text, encoding="utf-8")
     assert density(load_spec(path), data) == (shipped, n_shipped)
-    for old, new in [
-        ("kwargs = { mu = -3.9, sigma = 0.7 }", "kwargs = { mu = -3.9, sigma = 0.3 }"),  # the prior of c
-        ("kwargs = { mu = -0.3, sigma = 0.25 }", "kwargs = { mu = 0.0, sigma = 0.25 }"),  # a hyper-prior of gamma
-        ("kwargs = { mu = -6.2, sigma = 0.7 }", "kwargs = { mu = -5.2, sigma = 0.7 }"),  # of the likelihood
-    ]:
-        assert text.count(old) == 1
-        path.write_text(text.replace(old, new), encoding="utf-8")
+    for table in ("priors.c", "priors.gamma.kwargs", "likelihood.scatter"):  # a prior, a hyper-prior, the noise
+        # the first number called sigma below the table's name
+        sigma = re.compile(rf"(\[{re.escape(table)}\][^\[]*?sigma = )([0-9.]+)")
+        changed_text, count = sigma.subn(lambda found: f"{found[1]}{0.5 * float(found[2])}", text)
+        assert count == 1
+        path.write_text(changed_text, encoding="utf-8")
         other, n_other = density(load_spec(path), data)
         assert n_other == n_shipped
         assert np.isfinite(other)

@@ -340,9 +340,7 @@ def test_any_object_in_a_frame(cell):
 
 
 def test_perplexity(csv):
-    lines = [
-        f"r{i},a,{name},{i}e8,2e9,{loss}" for i in range(1, 6) for name, loss in (("a", 3), ("b", 10 + i))
-    ]
+    lines = [f"r{i},a,{name},{i}e8,2e9,{loss}" for i in range(1, 6) for name, loss in (("a", 3), ("b", 10 + i))]
     (fault,) = faults(csv(*lines))
     assert fault == (
         "column 'loss', evaluation 'b': 5 of 5 losses are too large for nats per token (up to 15 in row 11; "
@@ -414,9 +412,7 @@ def test_blank_evaluations_are_counted_not_hidden(csv):
     lines = [WIDE_GOOD[0].replace("1.5", ""), WIDE_GOOD[1].replace("1.2", "NaN"), WIDE_GOOD[2]]
     sweep = read_sweep(csv(*lines, header=WIDE_HEADER), columns=WIDE)
     assert len(sweep) == 4
-    assert str(sweep.notes[0]) == (
-        "info: 2 of 6 evaluations are blank and left out, most in 'code' [missing_cells]"
-    )
+    assert str(sweep.notes[0]) == ("info: 2 of 6 evaluations are blank and left out, most in 'code' [missing_cells]")
     assert sweep.notes[0].data == {"blank": {"code": 2}}
     assert np.isnan(sweep.wide()["code"].iloc[0])
     assert sweep.notes[0] in sweep.up_to(2e18).notes
@@ -473,9 +469,7 @@ def test_errors_of_a_wide_table(csv):
 def test_a_long_table_with_a_mapping(csv):
     columns = {"columns": {"loss": "nll", "params": "N"}, "own": {"a": "b"}}
     header = HEADER.replace("loss", "nll").replace("params", "N")
-    sweep = read_sweep(
-        csv(GOOD[1], GOOD[1].replace("r1", "r2"), header=header), columns=columns, eval_sets="own"
-    )
+    sweep = read_sweep(csv(GOOD[1], GOOD[1].replace("r1", "r2"), header=header), columns=columns, eval_sets="own")
     assert list(sweep.table["eval_set"]) == ["a", "a"]
     assert faults(csv(GOOD[0].replace("3.5", "x"), header=header), columns=columns)[0] == (
         "row 2, column 'nll': 'x' is not a number"
@@ -554,9 +548,7 @@ def sweep():
 
 
 def test_text(sweep):
-    assert repr(sweep) == (
-        "<Sweep grid: 27 rows, 9 runs, 3 training sets, 3 evaluations, 1.2e+18 to 1.92e+19 FLOPs>"
-    )
+    assert repr(sweep) == ("<Sweep grid: 27 rows, 9 runs, 3 training sets, 3 evaluations, 1.2e+18 to 1.92e+19 FLOPs>")
     lines = sweep.summary().splitlines()
     assert lines[0] == repr(sweep)[7:-1]
     assert lines[1:3] == [
@@ -653,9 +645,7 @@ def test_split_by_compute(sweep):
 
 
 def test_with_rows(sweep):
-    large = pd.DataFrame(
-        {"train_set": ["a"], "eval_set": ["a"], "params": [1e10], "tokens": [2e11], "loss": [2.0]}
-    )
+    large = pd.DataFrame({"train_set": ["a"], "eval_set": ["a"], "params": [1e10], "tokens": [2e11], "loss": [2.0]})
     both = sweep.with_rows(large)
     assert (len(both), both.name, both.provenance) == (28, "grid", "made up")
     assert both.table["flops"].max() == pytest.approx(1.2e22)

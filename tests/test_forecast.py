@@ -1,0 +1,400 @@
+"""Forecasts are the law's arithmetic on posterior draws, and the run noise that the model says."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from synthetic import synthetic_fit
+
+from bayes_l2l.build import discrepancy
+from bayes_l2l.errors import DataError, ForecastError
+from bayes_l2l.forecast import QUANTILES, Forecast, expand
+from bayes_l2l.laws import Law
+from bayes_l2l.notes import Note
+
+LARGE = {"params": 3.3e9, "tokens": 5.04e10}  # 20.6 times the largest budget
+MANY = 4000
+DISCREPANCY = {"at_largest": 0.003, "rate": 1.0, "cap": 0.1}
+NAMES = ("E", "log_A", "log_B", "alpha", "beta", "gamma", "c")
+
+
+@pytest.fixture(scope="module")
+def fit():
+    """A posterior that is sharp about the published laws, so that the noise of runs is what is seen."""
+    made = synthetic_fit(draws=MANY // 4, jitter=2e-4)
+    likelihood = replace(made.spec.likelihood, fade=0.0, discrepancy=DISCREPANCY)
+    posterior = made.posterior.assign(deviation=2 * made.posterior["deviation"])
+    return with_group(replace(made, spec=replace(made.spec, likelihood=likelihood)), posterior=posterior)
+
+
+def with_group(fit, **changed):
+    """The fit with one of its groups replaced."""
+    groups = {name: group.to_dataset() for name, group in fit.tree.children.items()}
+    return replace(fit, tree=xr.DataTree.from_dict(groups | changed))
+
+
+def draws_of(fit, name):
+    """Posterior draws one after another, chains in order; shape (sample,) or (sample, cell)."""
+    values = fit.posterior[name].to_numpy()
+    return values.reshape(-1, *values.shape[2:])
+
+
+def curve_by_hand(fit, train_set, params, tokens):
+    """Loss and its sensitivity to log R by the textbook formula, draw by draw."""
+    i = fit.cells.index((train_set, train_set))
+    E, log_A, log_B, alpha, beta, gamma, c = (draws_of(fit, name)[:, i] for name in NAMES)
+    assert (c == 0).all()
+    R = np.exp(alpha / gamma * (log_A - np.log(params))) + np.exp(beta / gamma * (log_B - np.log(tokens)))
+    loss = E + R**gamma
+    return loss, gamma * R**gamma / loss
+
+
+def noise_by_hand(fit, train_set, params, tokens):
+    """Standard deviations of log loss, draw by draw: the cell's own, and of what runs of one size share."""
+    _, sensitivity = curve_by_hand(fit, train_set, params, tokens)
+    largest = fit.sweep.table["flops"].max()
+    off = discrepancy(np.array([6 * params * tokens / largest]), fit.spec.likelihood)
+    own = draws_of(fit, "scatter")[:, fit.cells.index((train_set, train_set))]
+    return own, sensitivity * np.hypot(draws_of(fit, "deviation"), off)
+
+
+def observing(fit, train_set, factor):
+    """The fit with the large run of one training set among its runs, its loss `factor` times the law's."""
+    law, _ = curve_by_hand(fit, train_set, **LARGE)
+    row = {"run_id": "large", "train_set": train_set, "eval_set": train_set, "metric": "loss", **LARGE}
+    row |= {"flops": 6 * LARGE["params"] * LARGE["tokens"], "loss": float(np.median(law)) * factor}
+    table = pd.concat([fit.sweep.table, pd.DataFrame([row])], ignore_index=True)
+    text = ("run_id", "train_set", "eval_set", "metric")
+    columns = {c: ("row", table[c].to_numpy(dtype=object if c in text else float)) for c in row}
+    return with_group(fit, observed_data=xr.Dataset(columns))
+
+
+# The law
+
+
+def test_a_curve_is_the_law_of_every_draw(fit):
+    points = pd.DataFrame(
+        {
+            "train_set": ["starcoder", "fineweb-100b", "starcoder"],
+            "params": [1e9, 2e8, 3.3e9],
+            "tokens": [2e10, 1e9, 5e10],
+        }
+    )
+    forecast = fit.forecast(points, kind="curve")
+    assert forecast.draws.shape == (MANY, 3)
+    assert forecast.kind == "curve"
+    for i, row in enumerate(points.itertuples()):
+        by_hand, _ = curve_by_hand(fit, row.train_set, row.params, row.tokens)
+        np.testing.assert_allclose(forecast.draws[:, i], by_hand, rtol=1e-10)
+
+
+def test_a_curve_has_the_transient_of_short_runs_if_the_posterior_has(fit):
+    posterior = fit.posterior.assign(c=fit.posterior["c"] + 0.05)
+    slow = with_group(fit, posterior=posterior)
+    at = {"train_set": "starcoder", "params": 1e8, "tokens": 5e8, "kind": "curve"}
+    i = fit.cells.index(("starcoder", "starcoder"))
+    E, gamma = draws_of(fit, "E")[:, i], draws_of(fit, "gamma")[:, i]
+    expected = E + (fit.forecast(**at).draws[:, 0] - E) * (1 + 0.05 * 2e9 / 5e8) ** gamma
+    np.testing.assert_allclose(slow.forecast(**at).draws[:, 0], expected, rtol=1e-10)
+
+
+def test_a_forecast_is_near_the_truth_that_was_simulated(fit):
+    from bayes_l2l.simulation import simulate
+
+    large = simulate(0)[1].table.set_index("train_set")["loss"]
+    table = fit.forecast(**LARGE).table().set_index("train_set")
+    assert len(table) == 6
+    np.testing.assert_allclose(table["median"], large[table.index], rtol=0.03)
+
+
+# The noise of a run
+
+
+@pytest.mark.parametrize("train_set", ["starcoder", "fineweb-edu-100b"])
+@pytest.mark.parametrize("size", [LARGE, {"params": 1.23e8, "tokens": 1.1e9}])
+def test_a_run_scatters_about_the_curve_as_the_model_says(fit, train_set, size):
+    run = fit.forecast(train_set=train_set, **size).draws[:, 0]
+    law, _ = curve_by_hand(fit, train_set, **size)
+    own, shared = noise_by_hand(fit, train_set, **size)
+    z = np.log(run / law) / np.hypot(own, shared)
+    assert abs(z.mean()) < 4 / np.sqrt(MANY)
+    assert z.std() == pytest.approx(1, abs=4 / np.sqrt(2 * MANY))
+    assert abs((abs(z) < 1.645).mean() - 0.9) < 0.02
+
+
+def test_small_runs_scatter_more_than_the_deviation_says(fit):
+    """They may lie off the law: the discrepancy of the model file."""
+    small = {"params": 3.1e7, "tokens": 1.07e9}
+    law, sensitivity = curve_by_hand(fit, "starcoder", **small)
+    own, shared = noise_by_hand(fit, "starcoder", **small)
+    assert (shared > 1.3 * sensitivity * draws_of(fit, "deviation")).all()
+    run = fit.forecast(train_set="starcoder", **small).draws[:, 0]
+    assert np.log(run / law).std() == pytest.approx(np.hypot(own, shared).mean(), rel=0.06)
+
+
+def test_runs_of_one_size_deviate_together_and_of_two_sizes_apart(fit):
+    sizes = pd.DataFrame([LARGE, {"params": 3.4e9, "tokens": 5.04e10}])
+    forecast = fit.forecast(sizes, train_set=["starcoder", "smollm-corpus"])
+    found = {}
+    for i, row in enumerate(forecast.points.itertuples()):
+        law, _ = curve_by_hand(fit, row.train_set, row.params, row.tokens)
+        found[row.train_set, row.params] = np.log(forecast.draws[:, i] / law)
+    expected = 1.0
+    for name in ("starcoder", "smollm-corpus"):
+        own, shared = noise_by_hand(fit, name, **LARGE)
+        expected *= float(np.mean(shared / np.hypot(own, shared)))
+
+    def correlation(one, other):
+        return np.corrcoef(found[one], found[other])[0, 1]
+
+    assert expected > 0.8
+    together = correlation(("starcoder", 3.3e9), ("smollm-corpus", 3.3e9))
+    assert together == pytest.approx(expected, abs=0.03)
+    assert abs(correlation(("starcoder", 3.3e9), ("smollm-corpus", 3.4e9))) < 0.07
+    assert abs(correlation(("starcoder", 3.3e9), ("starcoder", 3.4e9))) < 0.07
+
+
+def test_an_observed_run_of_that_size_on_another_set_narrows_and_moves_the_interval(fit):
+    """The posterior of the shared deviation, given one residual, is a normal that is written down here."""
+    high = observing(fit, "fineweb-edu-100b", 1.03)
+    before, after = (one.forecast(train_set="starcoder", **LARGE).table().iloc[0] for one in (fit, high))
+    assert after["q0.95"] - after["q0.05"] < 0.6 * (before["q0.95"] - before["q0.05"])
+    assert after["median"] > before["median"] * 1.005
+    low = observing(fit, "fineweb-edu-100b", 0.97).forecast(train_set="starcoder", **LARGE).table().iloc[0]
+    assert low["median"] < before["median"] / 1.005
+
+    observed = float(high.sweep.table.query("run_id == 'large'")["loss"].iloc[0])
+    other, _ = curve_by_hand(high, "fineweb-edu-100b", **LARGE)
+    other_own, other_shared = noise_by_hand(high, "fineweb-edu-100b", **LARGE)
+    precision = 1 + (other_shared / other_own) ** 2
+    mean = other_shared * np.log(observed / other) / other_own**2 / precision
+    law, _ = curve_by_hand(high, "starcoder", **LARGE)
+    own, shared = noise_by_hand(high, "starcoder", **LARGE)
+    run = high.forecast(train_set="starcoder", **LARGE).draws[:, 0]
+    z = (np.log(run / law) - shared * mean) / np.sqrt(own**2 + shared**2 / precision)
+    assert abs(z.mean()) < 4 / np.sqrt(MANY)
+    assert z.std() == pytest.approx(1, abs=4 / np.sqrt(2 * MANY))
+
+
+def test_an_observed_run_tells_nothing_about_the_noise_of_another_size(fit):
+    high = observing(fit, "fineweb-edu-100b", 1.03)
+    at = {"train_set": "starcoder", "params": 1e9, "tokens": 1e11}
+    before, after = (one.forecast(**at).table().iloc[0] for one in (fit, high))
+    assert after["median"] == pytest.approx(before["median"], rel=1e-3)
+    curves = [one.forecast(**at, kind="curve").draws for one in (fit, high)]
+    np.testing.assert_array_equal(*curves)
+
+
+def test_a_forecast_is_the_same_whenever_it_is_made(fit):
+    before = fit.posterior.copy(deep=True)
+    points = pd.DataFrame([LARGE])
+    given = points.copy()
+    one, same = fit.forecast(points), fit.forecast(points)
+    np.testing.assert_array_equal(one.draws, same.draws)
+    other = replace(fit, settings=replace(fit.settings, seed=99)).forecast(points)
+    assert not np.array_equal(one.draws, other.draws)
+    pd.testing.assert_frame_equal(points, given)
+    assert fit.posterior.equals(before)
+
+
+# Where
+
+
+def test_points_without_names_are_meant_for_every_cell(fit):
+    forecast = fit.forecast(pd.DataFrame([LARGE, LARGE | {"params": 1e9}]))
+    assert len(forecast) == 12
+    assert sorted(set(forecast.points["train_set"])) == fit.sweep.train_sets
+    named = fit.forecast(pd.DataFrame([LARGE]), train_set=["starcoder", "proof-pile-2"])
+    assert sorted(named.points["train_set"]) == ["proof-pile-2", "starcoder"]
+    one = fit.forecast(pd.DataFrame([LARGE | {"train_set": "starcoder"}]))
+    assert one.points[["train_set", "eval_set"]].values.tolist() == [["starcoder", "starcoder"]]
+    kept = fit.forecast(
+        pd.DataFrame([LARGE | {"train_set": t} for t in ("starcoder", "proof-pile-2")]), train_set="proof-pile-2"
+    )
+    assert kept.points["train_set"].tolist() == ["proof-pile-2"]
+
+
+def test_points_keep_their_order(fit):
+    names = ["starcoder", "fineweb-100b", "smollm-corpus", "fineweb-100b"]
+    points = pd.DataFrame({"train_set": names, "params": [4e9, 1e9, 3e9, 2e9], "tokens": 2e10}, index=[7, 7, 1, 0])
+    found = fit.forecast(points).points
+    assert found["train_set"].tolist() == names
+    assert found["params"].tolist() == [4e9, 1e9, 3e9, 2e9]
+    assert found.index.tolist() == [0, 1, 2, 3]
+
+
+def test_the_extrapolation_is_relative_to_the_largest_run_of_the_training_set(fit):
+    fewer = fit.sweep.table["flops"].where(fit.sweep.table["train_set"] != "starcoder")
+    assert fit.max_flops["starcoder"] == pytest.approx(4.84e19, rel=1e-6)
+    points = fit.forecast(**LARGE).points
+    np.testing.assert_allclose(points["extrapolation"], 6 * 3.3e9 * 5.04e10 / fewer.max(), rtol=1e-12)
+    uneven = expand(
+        pd.DataFrame({"train_set": ["a", "b"], "params": 1e9, "tokens": 1e10}),
+        cells=[("a", "a"), ("b", "b")],
+        max_flops={"a": 6e18, "b": 6e20},
+    )
+    np.testing.assert_allclose(uneven["extrapolation"], [10, 0.1])
+
+
+def test_flops_that_are_given_are_kept(fit):
+    points = pd.DataFrame([LARGE | {"train_set": "starcoder", "flops": f} for f in (2e21, np.nan)])
+    found = fit.forecast(points).points
+    np.testing.assert_allclose(found["flops"], [2e21, 6 * 3.3e9 * 5.04e10])
+    np.testing.assert_allclose(found["extrapolation"], found["flops"] / fit.max_flops["starcoder"])
+
+
+@pytest.mark.parametrize("budget", [1e19, 1e21])
+def test_a_budget_is_forecast_at_each_cells_own_optimum(fit, budget):
+    forecast = fit.forecast(flops=budget, kind="curve")
+    assert forecast.points["train_set"].tolist() == fit.sweep.train_sets
+    np.testing.assert_allclose(6 * forecast.points["params"] * forecast.points["tokens"], budget)
+    np.testing.assert_allclose(forecast.points["flops"], budget)
+    assert forecast.points["params"].nunique() == 6
+    for i, row in enumerate(forecast.points.itertuples()):
+        law = Law(**{name: draws_of(fit, name)[:, i] for name in NAMES})
+        assert row.params == pytest.approx(np.median(law.optimal(budget)[0]))
+        centre = Law(**{name: np.median(draws_of(fit, name)[:, i]) for name in NAMES})
+        at = [centre.loss(row.params * f, row.tokens / f) for f in (0.7, 1, 1.4)]
+        assert at[1] < min(at[0], at[2])
+    assert len(fit.forecast(flops=budget, train_set="starcoder")) == 1
+
+
+# The table
+
+
+def test_the_table_is_that_of_the_contract(fit):
+    forecast = fit.forecast(train_set="starcoder", **LARGE)
+    table = forecast.table()
+    levels = [f"q{q:g}" for q in QUANTILES]
+    assert list(table.columns) == [
+        "train_set", "eval_set", "params", "tokens", "flops", "kind",
+        "mean", "sd", "median", *levels, "extrapolation",
+    ]  # fmt: skip
+    row, draws = table.iloc[0], forecast.draws[:, 0]
+    assert (row["train_set"], row["eval_set"], row["kind"]) == ("starcoder", "starcoder", "run")
+    assert row["mean"] == pytest.approx(draws.mean())
+    assert row["sd"] == pytest.approx(draws.std())
+    assert row["median"] == row["q0.5"] == pytest.approx(np.median(draws))
+    for q in QUANTILES:
+        assert row[f"q{q:g}"] == pytest.approx(np.quantile(draws, q))
+    assert (np.diff([row[level] for level in levels]) > 0).all()
+    assert fit.forecast(flops=1e20, kind="curve").table()["kind"].unique().tolist() == ["curve"]
+
+
+def test_quantiles_are_those_asked_for_once_and_ascending(fit):
+    table = fit.forecast(train_set="starcoder", **LARGE).table(quantiles=[0.9, 0.1, 0.9, 0.005])
+    assert [c for c in table if c.startswith("q")] == ["q0.005", "q0.1", "q0.9"]
+    assert [c for c in fit.forecast(**LARGE).table(quantiles=[]) if c.startswith("q")] == []
+
+
+@pytest.mark.parametrize("level", [0, 1, 1.5, -0.1, 95])
+def test_a_quantile_beyond_its_bounds_is_refused(fit, level):
+    with pytest.raises(ForecastError) as caught:
+        fit.forecast(**LARGE).table(quantiles=[0.5, level])
+    assert str(caught.value) == f"A quantile must lie between 0 and 1, not {level:g}."
+
+
+def test_a_forecast_says_what_it_is(fit):
+    forecast = fit.forecast(**LARGE)
+    assert repr(forecast) == f"<Forecast of 6 points, kind 'run', {MANY} draws>"
+    assert isinstance(forecast, Forecast)
+
+
+# Notes
+
+
+def test_points_beyond_what_hindcasts_have_tested_are_noted(fit):
+    far = LARGE | {"params": 3.3e10, "tokens": 5e11}
+    forecast = fit.forecast(pd.DataFrame([LARGE, far]), train_set="starcoder")
+    (note,) = [note for note in forecast.notes if note.code == "far_extrapolation"]
+    assert note.severity == "warning"
+    assert note.data["points"] == 1
+    assert note.data["extrapolation"] == pytest.approx(6 * 3.3e10 * 5e11 / 4.84e19, rel=1e-3)
+    assert note.message.startswith(f"1 of 2 points have up to {note.data['extrapolation']:.0f} times")
+    near = fit.forecast(**LARGE)
+    assert "far_extrapolation" not in {note.code for note in near.notes}
+
+
+def test_objections_to_the_fit_go_with_its_forecasts(fit):
+    objection = Note("rhat", "serious", "the chains disagree")
+    assert objection in replace(fit, notes=(objection,)).forecast(**LARGE).notes
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"params": 1e9},
+        {"tokens": 1e9},
+        {"params": 1e9, "tokens": 1e10, "flops": 1e20},
+        {"params": 1e9, "flops": 1e20},
+        {"points": pd.DataFrame([LARGE]), "flops": 1e20},
+        {"points": pd.DataFrame([LARGE]), "params": 1e9, "tokens": 1e10},
+        {"train_set": "starcoder"},
+    ],
+)
+def test_where_to_forecast_is_said_in_exactly_one_way(fit, asked):
+    with pytest.raises(ForecastError) as caught:
+        fit.forecast(**asked)
+    assert str(caught.value) == "Say where to forecast: a table of points, or both params and tokens, or flops."
+
+
+@pytest.mark.parametrize(
+    ("asked", "error", "message"),
+    [
+        ({"params": -1.0, "tokens": 1e9}, ForecastError, "The points to forecast need positive, finite params."),
+        ({"params": 1e9, "tokens": 0.0}, ForecastError, "The points to forecast need positive, finite tokens."),
+        ({"params": np.nan, "tokens": 1e9}, ForecastError, "The points to forecast need positive, finite params."),
+        ({"params": 1e9, "tokens": np.inf}, ForecastError, "The points to forecast need positive, finite tokens."),
+        ({"flops": 0.0}, ForecastError, "flops must be positive and finite, not 0."),
+        ({"flops": -1e20}, ForecastError, "flops must be positive and finite, not -1e+20."),
+        ({"flops": np.inf}, ForecastError, "flops must be positive and finite, not inf."),
+        (
+            {"points": pd.DataFrame({"params": [1e9]})},
+            ForecastError,
+            "The points to forecast have no column 'tokens'.",
+        ),
+        (
+            {"points": pd.DataFrame({"params": [], "tokens": []}, dtype=float)},
+            ForecastError,
+            "There are no points to forecast.",
+        ),
+        (LARGE | {"kind": "mean"}, ForecastError, "kind is 'mean'; it must be 'run' or 'curve'."),
+        (
+            LARGE | {"train_set": "the-pile"},
+            DataError,
+            "The training set 'the-pile' was not fitted; fitted are fineweb-",
+        ),
+        (
+            LARGE | {"eval_set": "hellaswag"},
+            DataError,
+            "The evaluation 'hellaswag' was not fitted; fitted are fineweb-",
+        ),
+        (
+            LARGE | {"train_set": "starcoder", "eval_set": "proof-pile-2"},
+            DataError,
+            "No cell was fitted for proof-pile-2 of starcoder.",
+        ),
+        (
+            {"points": pd.DataFrame([LARGE | {"train_set": "the-pile"}, LARGE | {"train_set": "starcoder"}])},
+            DataError,
+            "No cell was fitted for the-pile, asked for by 1 of 2 points; fitted are fineweb-100b of fineweb-100b, ",
+        ),
+        (
+            {"points": pd.DataFrame([LARGE | {"train_set": "starcoder", "eval_set": "smollm-corpus"}])},
+            DataError,
+            "No cell was fitted for smollm-corpus of starcoder, asked for by 1 of 1 points",
+        ),
+    ],
+)
+def test_what_cannot_be_forecast_is_refused(fit, asked, error, message):
+    with pytest.raises(error, match=f"^{re.escape(message)}"):
+        fit.forecast(**asked)
