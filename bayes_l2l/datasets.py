@@ -272,8 +272,11 @@ def _download(file: DataFile, folder: Path, *, progressbar: bool) -> None:
             downloader=pooch.HTTPDownloader(progressbar=show, timeout=30),
         )
     except requests.HTTPError as error:
-        error.response.close()  # pooch streams, and leaves the connection open
-        said = f"the server answers {error.response.status_code}; try later, {instead}"
+        status = "with an error"
+        if error.response is not None:
+            error.response.close()  # pooch streams, and leaves the connection open
+            status = str(error.response.status_code)
+        said = f"the server answers {status}; try later, {instead}"
         raise DataError(f"{file.url} cannot be downloaded: {said}") from error
     except requests.RequestException as error:
         raise DataError(f"{file.url} cannot be reached; check the network connection, {instead}") from error
