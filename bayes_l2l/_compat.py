@@ -1,4 +1,4 @@
-"""The one place that knows PyMC 5 from 6 and ArviZ 0.x from 1.x."""
+"""The one place that knows PyMC 5 from 6, ArviZ 0.x from 1.x and one nutpie from another."""
 
 from __future__ import annotations
 
@@ -17,3 +17,14 @@ def group(trace: Any, name: str) -> xr.Dataset:
     part = trace[name]
     dataset: xr.Dataset = part.to_dataset() if hasattr(part, "to_dataset") else part
     return dataset
+
+
+def low_rank_adaptation() -> dict[str, Any]:
+    """Argument by which nutpie is asked for its low-rank mass matrix: 0.16.10 renamed it."""
+    import inspect
+
+    import nutpie
+
+    if "adaptation" in inspect.signature(nutpie.sample).parameters:
+        return {"adaptation": "low_rank"}
+    return {"low_rank_modified_mass_matrix": True}

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from bayes_l2l._compat import group
+from bayes_l2l._compat import group, low_rank_adaptation
 from bayes_l2l.build import INNER, LAW_VARIABLES, NOISE_VARIABLES, ModelData, build
 from bayes_l2l.errors import DataError, SpecError
 from bayes_l2l.notes import Note, Severity
@@ -193,7 +193,7 @@ def _by_nutpie(compiled: CompiledModel, data: ModelData, settings: SamplerSettin
         cores=settings.cores,
         seed=settings.seed,
         target_accept=settings.target_accept,
-        low_rank_modified_mass_matrix=True,
+        **low_rank_adaptation(),
         progress_bar=settings.progress,
         save_warmup=False,
         blocking=False,
