@@ -172,7 +172,7 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The effect of Potentials")
             warnings.filterwarnings("ignore", "PyTensor could not link to a BLAS")
-            warnings.filterwarnings("ignore", "More chains .* than draws")
+            warnings.filterwarnings("ignore", "More chains .* than draws|Found chain dimension to be longer")
             yield
     finally:
         log.setLevel(level)
