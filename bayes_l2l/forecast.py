@@ -250,22 +250,22 @@ def _deviations(fit: Fit, posterior: xr.Dataset, at: pd.DataFrame, rng: np.rando
     law = law_draws(posterior, list(range(len(data.cells))))
     scatter = posterior["scatter"].to_numpy()
     drawn: dict[str, Floats] = {}
-    for n, d in zip(at["params"], at["tokens"], strict=True):
-        label = point_label(n, d)
+    labels = [point_label(n, d) for n, d in zip(at["params"], at["tokens"], strict=True)]
+    for label, n, d in zip(labels, at["params"], at["tokens"], strict=True):
         if label in drawn:
             continue
         off = discrepancy(np.array(FLOPS_PER_PARAM_TOKEN * n * d / largest), likelihood)
         deviation = np.hypot(posterior["deviation"].to_numpy(), off)
         precision, pull = np.ones_like(deviation), np.zeros_like(deviation)
-        for i in known.get(label, ()):
+        if label in known:
             loss = law.loss(n, d)
             shared = deviation[:, None] * law.gamma * (1 - law.E / loss)
+        for i in known.get(label, ()):
             weight = data.observed[i] / (scatter**2 + data.noise[i] ** 2)
             precision = precision + (shared**2 * weight).sum(axis=1)
             pull = pull + (shared * (data.log_loss[i] - np.log(loss)) * weight).sum(axis=1)
         delta = pull / precision + rng.standard_normal(precision.size) / np.sqrt(precision)
         drawn[label] = deviation * delta
-    labels = [point_label(n, d) for n, d in zip(at["params"], at["tokens"], strict=True)]
     return np.stack([drawn[label] for label in labels], axis=1)
 
 
