@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bayes_l2l.scores import score_table
     from bayes_l2l.spec import ModelSpec, Prior, load_spec, model_names
     from bayes_l2l.sweep import Sweep, read_points, read_sweep
+    from bayes_l2l.translate import Translation
 
 _HOME = {
     "bootstrap": "baselines",
@@ -41,6 +42,7 @@ _HOME = {
     "Sweep": "sweep",
     "read_points": "sweep",
     "read_sweep": "sweep",
+    "Translation": "translate",
 }
 __all__ = [
     "Fit",
@@ -52,6 +54,7 @@ __all__ = [
     "Prior",
     "ShiftedPowerLaw",
     "Sweep",
+    "Translation",
     "bootstrap",
     "fetch",
     "fit",

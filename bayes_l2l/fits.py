@@ -18,7 +18,8 @@ from bayes_l2l.forecast import Forecast, Kind, forecast, optimal_points
 from bayes_l2l.notes import Note
 from bayes_l2l.output import write_whole
 from bayes_l2l.spec import ModelSpec, load_spec
-from bayes_l2l.sweep import EvalSets, Sweep
+from bayes_l2l.sweep import Cell, EvalSets, Sweep
+from bayes_l2l.translate import Translation, translate
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,6 +194,28 @@ class Fit:
         else:
             at = pd.DataFrame(cells, columns=["eval_set", "train_set"]).assign(params=params, tokens=tokens)
         return forecast(self, at, kind=kind)
+
+    def translate(self, source: Cell, target: Cell) -> Translation:
+        """Translate the loss of one cell to that of another (Eq. 9 of arXiv 2411.12925).
+
+        Parameters
+        ----------
+        source, target : str or (str, str)
+            ``"eval@train"``, ``(eval_set, train_set)``, or a training set alone for its own evaluation.
+
+        Returns
+        -------
+        Translation
+            With its draws.
+
+        Raises
+        ------
+        DataError
+            If a cell was not fitted.
+        ForecastError
+            If the model does not relate the two: the joint model relates all.
+        """
+        return translate(self, source, target)
 
     def _named(
         self, train_set: str | Sequence[str] | None, eval_set: str | Sequence[str] | None

@@ -82,18 +82,8 @@ class Forecast:
         ForecastError
             If a level is not between 0 and 1.
         """
-        levels = sorted(set(quantiles))
-        if wrong := [q for q in levels if not 0 < q < 1]:
-            raise ForecastError(f"A quantile must lie between 0 and 1, not {wrong[0]:g}.")
-        table = self.points[[*_POINT, "flops"]].assign(
-            kind=self.kind,
-            mean=self.draws.mean(axis=0),
-            sd=self.draws.std(axis=0),
-            median=np.median(self.draws, axis=0),
-        )
-        values = np.quantile(self.draws, levels, axis=0)
-        columns = {f"q{level:g}": value for level, value in zip(levels, values, strict=True)}
-        return table.assign(**columns, extrapolation=self.points["extrapolation"])
+        table = self.points[[*_POINT, "flops"]].assign(kind=self.kind, **summary(self.draws, quantiles))
+        return table.assign(extrapolation=self.points["extrapolation"])
 
     def plot(self, **options: Any) -> Figure:
         """Draw the forecast points with their intervals (see `bayes_l2l.plots.forecast`)."""
@@ -101,6 +91,34 @@ class Forecast:
 
         figure: Figure = plots.forecast(self, **options)
         return figure
+
+
+def summary(draws: Floats, quantiles: Sequence[float]) -> dict[str, Floats]:
+    """Columns of a table that summarise draws.
+
+    Parameters
+    ----------
+    draws : ndarray, shape (draw, row)
+        What is summarised.
+    quantiles : sequence of float
+        Levels in (0, 1).
+
+    Returns
+    -------
+    dict
+        mean, sd, median and ``q0.05`` a level, ascending; each of shape (row,).
+
+    Raises
+    ------
+    ForecastError
+        If a level is not between 0 and 1.
+    """
+    levels = sorted(set(quantiles))
+    if wrong := [q for q in levels if not 0 < q < 1]:
+        raise ForecastError(f"A quantile must lie between 0 and 1, not {wrong[0]:g}.")
+    values = np.quantile(draws, levels, axis=0)
+    columns = {"mean": draws.mean(axis=0), "sd": draws.std(axis=0), "median": np.median(draws, axis=0)}
+    return columns | {f"q{level:g}": value for level, value in zip(levels, values, strict=True)}
 
 
 def forecast(fit: Fit, points: pd.DataFrame, *, kind: Kind = "run") -> Forecast:

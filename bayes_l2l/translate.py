@@ -1,0 +1,320 @@
+"""Translation: the relation between the losses of any two cells, and one cell's law read as the other's.
+
+Everything here is a pure function of the posterior draws: nothing samples and nothing imports PyMC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from bayes_l2l.errors import ForecastError
+from bayes_l2l.forecast import QUANTILES, Kind, law_draws, stacked, summary
+from bayes_l2l.laws import Law, ShiftedPowerLaw
+from bayes_l2l.notes import Note
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from bayes_l2l.fits import Fit
+    from bayes_l2l.sweep import Cell, Sweep
+
+Floats = npt.NDArray[np.float64]
+Name = tuple[str, str]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Translation:
+    """Draws of L1 = K (L0 - E0)^kappa + E1 (Eq. 9 of arXiv 2411.12925), from one cell's loss to another's.
+
+    Losses are of runs of equal (N, D). Draws of all parts belong together: the E's and K and kappa are uncertain
+    at once. Made by `Fit.translate`.
+
+    Parameters
+    ----------
+    source, target : (str, str)
+        The cells, (eval_set, train_set).
+    relation : ShiftedPowerLaw
+        K, kappa, E0 and E1, arrays of shape (draw,).
+    source_law : Law
+        The source's own law, arrays of shape (draw,).
+    scatter : (ndarray, ndarray), each of shape (draw,)
+        Standard deviations of log loss of the source and of the target, each about its curve and on its own.
+    sweep : Sweep
+        The fitted runs.
+    seed : int
+        Of the scatter that `forecast` draws.
+    notes : tuple of Note
+        Objections to the fit.
+    """
+
+    source: Name
+    target: Name
+    relation: ShiftedPowerLaw
+    source_law: Law
+    scatter: tuple[Floats, Floats]
+    sweep: Sweep
+    seed: int = 0
+    notes: tuple[Note, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Translation of {_label(self.source)} to {_label(self.target)}, {self.K.size} draws>"
+
+    @property
+    def K(self) -> Floats:  # noqa: N802 - the field's own symbol
+        """Scale of the relation (nats^(1 - kappa)), shape (draw,)."""
+        return np.asarray(self.relation.K)
+
+    @property
+    def kappa(self) -> Floats:
+        """Exponent of the relation, shape (draw,)."""
+        return np.asarray(self.relation.kappa)
+
+    @cached_property
+    def law(self) -> Law:
+        """The source's law translated: the target's loss at (N, D), arrays of shape (draw,)."""
+        return self.source_law.translate(self.relation)
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """Fitted runs of equal size: columns params, tokens, x (source's loss), y (target's loss)."""
+        return self.sweep.pairs(self.source, self.target)
+
+    def curve(self, loss: float | Sequence[float] | Floats) -> Floats:
+        """Target's loss at losses of the source, both without scatter.
+
+        Parameters
+        ----------
+        loss : float or sequence of float, shape (n,)
+            Losses of the source (nats/token).
+
+        Returns
+        -------
+        ndarray, shape (draw, n)
+            Nats/token; NaN in draws whose E0 is not reached.
+
+        Raises
+        ------
+        ForecastError
+            If a loss is not positive and finite.
+        """
+        return self._at(_positive(loss))
+
+    def forecast(self, loss: float | Sequence[float] | Floats, *, kind: Kind = "run") -> Floats:
+        """Target's loss of runs whose source's loss was observed, and of which nothing else is used.
+
+        The deviation that runs of equal size share moves both losses along the curve, so it needs no model here:
+        what is left is the own scatter of each. `Fit.forecast` differs: there the observed run is among the
+        fitted rows, so that it also informs the laws, and the forecast knows its N and D.
+
+        Parameters
+        ----------
+        loss : float or sequence of float, shape (n,)
+            Observed losses of the source (nats/token).
+        kind : {"run", "curve"}
+            A run, with the scatter of the observed loss and its own, or the curve through the observed loss.
+
+        Returns
+        -------
+        ndarray, shape (draw, n)
+            Nats/token; NaN in draws whose E0 is not reached.
+
+        Raises
+        ------
+        ForecastError
+            If a loss is not positive and finite, or the kind is refused.
+        """
+        if kind not in get_args(Kind):
+            raise ForecastError(f"kind is {kind!r}; it must be 'run' or 'curve'.")
+        observed = _positive(loss)
+        if kind == "curve":
+            return self._at(observed)
+        noise = np.random.default_rng(self.seed).standard_normal((2, self.K.size, observed.size))
+        of_source, of_target = (s[:, None] * z for s, z in zip(self.scatter, noise, strict=True))
+        return np.asarray(self._at(observed * np.exp(-of_source)) * np.exp(of_target))
+
+    def table(self, *, quantiles: Sequence[float] = QUANTILES) -> pd.DataFrame:
+        """Summary of the relation and of the translated law.
+
+        Parameters
+        ----------
+        quantiles : sequence of float
+            Levels in (0, 1); ascending in the table.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a variable: K, kappa, E0, E1, then the target's law E, log_A, log_B, alpha, beta, gamma, and c
+            where the model has it. Columns source, target ("eval@train"), variable, mean, sd, median and a
+            column ``q0.05`` a level.
+
+        Raises
+        ------
+        ForecastError
+            If a level is not between 0 and 1.
+        """
+        import pandas as pd
+
+        draws = vars(self.relation) | vars(self.law)
+        if not np.any(self.law.c):
+            del draws["c"]
+        names = pd.DataFrame({"source": _label(self.source), "target": _label(self.target), "variable": list(draws)})
+        return names.assign(**summary(np.stack(list(draws.values()), axis=1), quantiles))
+
+    def inverse(self) -> Translation:
+        """The translation read backwards, draw by draw."""
+        return replace(
+            self,
+            source=self.target,
+            target=self.source,
+            relation=self.relation.inverse(),
+            source_law=self.law,
+            scatter=self.scatter[::-1],
+        )
+
+    def then(self, following: Translation) -> Translation:
+        """Translate on, from this one's target to another's, draw by draw.
+
+        Parameters
+        ----------
+        following : Translation
+            Of the same fit, from this one's target.
+
+        Returns
+        -------
+        Translation
+            From this one's source to the other's target.
+
+        Raises
+        ------
+        ForecastError
+            If the other one starts elsewhere, or its draws are not those of this one.
+        """
+        if following.source != self.target:
+            raise ForecastError(
+                f"A translation to {_label(self.target)} cannot be followed by one from {_label(following.source)}: "
+                "the second must start where the first ends."
+            )
+        if not np.array_equal(self.relation.E1, following.relation.E0):
+            raise ForecastError(
+                f"The two translations have different draws of E of {_label(self.target)}: make both from one fit."
+            )
+        return replace(
+            self,
+            target=following.target,
+            relation=self.relation.then(following.relation),
+            scatter=(self.scatter[0], following.scatter[1]),
+        )
+
+    def plot(self, **options: Any) -> Figure:
+        """Draw the relation and the translated law (see `bayes_l2l.relations.translation`)."""
+        from bayes_l2l import relations
+
+        figure: Figure = relations.translation(self, **options)
+        return figure
+
+    def _at(self, loss: Floats) -> Floats:
+        """The relation at losses that broadcast to (draw, n)."""
+        law = ShiftedPowerLaw(**{name: value[:, None] for name, value in vars(self.relation).items()})
+        with np.errstate(invalid="ignore"):  # a power of what is negative: below E0
+            return np.where(loss >= law.E0, law(loss), np.nan)
+
+
+def translate(fit: Fit, source: Cell, target: Cell) -> Translation:
+    """Translate the loss of one cell to that of another.
+
+    Parameters
+    ----------
+    fit : Fit
+        A posterior of a model that relates its cells.
+    source, target : str or (str, str)
+        ``"eval@train"``, ``(eval_set, train_set)``, or a training set alone for its own evaluation.
+
+    Returns
+    -------
+    Translation
+
+    Raises
+    ------
+    DataError
+        If a cell was not fitted.
+    ForecastError
+        If the model does not relate the two.
+    """
+    ends = fit.sweep.cell(source), fit.sweep.cell(target)
+    columns = [fit.cells.index(cell) for cell in ends]
+    draws = stacked(fit.posterior)
+    laws = law_draws(draws, columns[0]), law_draws(draws, columns[1])
+    scatter = draws["scatter"].to_numpy()
+    return Translation(
+        *ends,
+        relation=_relation(fit, *ends, *laws),
+        source_law=laws[0],
+        scatter=(scatter[:, columns[0]], scatter[:, columns[1]]),
+        sweep=fit.sweep,
+        seed=fit.settings.seed,
+        notes=fit.notes,
+    )
+
+
+def _relation(fit: Fit, source: Name, target: Name, source_law: Law, target_law: Law) -> ShiftedPowerLaw:
+    """Draws of the relation, by how the model ties its cells."""
+    if fit.spec.structure == "joint" and _share_progress(source_law, target_law):
+        return between(source_law, target_law)
+    raise ForecastError(
+        f"Model {fit.spec.name!r} does not make {_label(source)} and {_label(target)} depend on one progress R, so "
+        "neither translates to the other: fit the joint model (model='joint', --model joint)."
+    )
+
+
+def between(source: Law, target: Law) -> ShiftedPowerLaw:
+    """Relation of two laws L = E + R^gamma whose R differ by a factor alone.
+
+    That factor is (A1/A0)^(alpha/gamma), alike with B: so kappa = gamma1/gamma0 and
+    log K = alpha1 (log A1 - log A0).
+
+    Parameters
+    ----------
+    source, target : Law
+        With equal alpha/gamma, beta/gamma, c and A^(alpha/gamma) / B^(beta/gamma).
+
+    Returns
+    -------
+    ShiftedPowerLaw
+        That translates `source` to `target` exactly.
+    """
+    return ShiftedPowerLaw(
+        K=np.exp(target.alpha * (target.log_A - source.log_A)),
+        kappa=target.gamma / source.gamma,
+        E0=source.E,
+        E1=target.E,
+    )
+
+
+def _share_progress(*laws: Law) -> bool:
+    """Whether the R of two laws differ by a factor alone, in every draw."""
+
+    def shape(law: Law) -> Floats:
+        a, b = law.alpha / law.gamma, law.beta / law.gamma
+        return np.stack([a, b, law.c, a * law.log_A - b * law.log_B])
+
+    first, second = map(shape, laws)
+    return np.allclose(first, second, rtol=1e-7, atol=1e-7)
+
+
+def _positive(loss: Any) -> Floats:
+    """Losses along one dimension, refused if they are none."""
+    values = np.atleast_1d(np.asarray(loss, dtype=float))
+    if values.ndim > 1 or not (np.isfinite(values) & (values > 0)).all():
+        raise ForecastError("The source's losses must be a number or a list of numbers, positive and finite.")
+    return values
+
+
+def _label(cell: Name) -> str:
+    return "@".join(cell)
