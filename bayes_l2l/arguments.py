@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_fit(commands)
     _add_forecast(commands)
+    _add_translate(commands)
     _add_score(commands)
     _add_check(commands)
     _add_data(commands)
@@ -127,11 +128,29 @@ def _add_forecast(commands: Commands) -> None:
     parser.add_argument(
         "--kind", choices=("run", "curve"), default="run", help="a run, which scatters, or the law (run)"
     )
-    parser.add_argument(
-        "--quantiles", type=_levels, metavar="Q,Q,...", help="levels of the table, such as 0.05,0.5,0.95"
-    )
+    _add_quantiles(parser)
     _add_output(parser)
     parser.set_defaults(command="forecast", parser=parser)
+
+
+def _add_translate(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "translate",
+        summary="say how one loss depends on another, and translate the scaling law",
+        text=" L1 = K (L0 - E0)^kappa + E1\n"
+        "for runs of equal size, with the posterior of K, kappa, both E's and the translated law.\n"
+        "A cell is EVAL@TRAIN, or a training set alone for the loss on its own validation data.",
+        example="  bayes-l2l translate fit.nc --source fineweb-edu-100b --target starcoder\n"
+        "  bayes-l2l translate fit.nc --source starcoder --target hellaswag@starcoder -o law.csv --plot law.png",
+    )
+    parser.add_argument("fit", metavar="FIT.nc", help="what `bayes-l2l fit` wrote")
+    parser.add_argument("--source", metavar="EVAL@TRAIN", required=True, help="cell that is translated from")
+    parser.add_argument("--target", metavar="EVAL@TRAIN", required=True, help="cell that is translated to")
+    _add_quantiles(parser)
+    _add_output(parser)
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="PNG, PDF or SVG file for a picture")
+    parser.set_defaults(command="translate")
 
 
 def _add_score(commands: Commands) -> None:
@@ -189,6 +208,12 @@ def _add_data(commands: Commands) -> None:
     )
     fetching.add_argument("name", metavar="NAME", help="of `bayes-l2l data list`")
     fetching.set_defaults(command="data fetch")
+
+
+def _add_quantiles(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--quantiles", type=_levels, metavar="Q,Q,...", help="levels of the table, such as 0.05,0.5,0.95"
+    )
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

@@ -126,6 +126,28 @@ def _forecast(args: argparse.Namespace) -> int:
     return _status(fit)
 
 
+def _translate(args: argparse.Namespace) -> int:
+    from bayes_l2l.fits import load_fit
+    from bayes_l2l.forecast import QUANTILES
+    from bayes_l2l.output import PICTURE_SUFFIXES, TABLE_SUFFIXES, check_output, write_picture
+
+    if args.output:
+        check_output(args.output, inputs=(args.fit,), suffixes=TABLE_SUFFIXES)
+    if args.plot:
+        check_output(args.plot, inputs=(args.fit,), suffixes=PICTURE_SUFFIXES)
+    fit = load_fit(args.fit)
+    translation = fit.translate(args.source, args.target)
+    table = translation.table(quantiles=args.quantiles or QUANTILES)
+    if args.plot:
+        write_picture(translation.plot(), args.plot)
+        _say(f"Written: {args.plot}")
+    _deliver(table, args.output)
+    _say_simulated(fit.sweep)
+    for note in translation.notes:
+        _say(str(note))
+    return _status(fit)
+
+
 def _score(args: argparse.Namespace) -> int:
     from bayes_l2l.output import TABLE_SUFFIXES, check_output
     from bayes_l2l.scores import score_table, summary
@@ -292,6 +314,7 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "demo": _demo,
     "fit": _fit,
     "forecast": _forecast,
+    "translate": _translate,
     "score": _score,
     "check": _check,
     "data list": _data_list,

@@ -10,7 +10,7 @@ from bayes_l2l.baselines import bootstrap
 from bayes_l2l.datasets import large_runs
 from bayes_l2l.errors import DataError
 from bayes_l2l.fits import Fit, fit
-from bayes_l2l.output import check_output, write_table, write_whole
+from bayes_l2l.output import check_output, write_picture, write_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,8 +91,7 @@ def report(fitted: Fit, folder: Path) -> str:
     }
     fitted.save(folder / "fit.nc")
     write_table(next(iter(tables.values())), folder / "forecast.csv")
-    picture = plots.curves(fitted, large=large)
-    write_whole(folder / "forecast.png", lambda part: picture.savefig(part, dpi=150))
+    write_picture(plots.curves(fitted, large=large), folder / "forecast.png")
 
     scored = {name: scores.score_table(table, large.table) for name, table in tables.items()}
     averages = pd.concat([scores.summary(rows).assign(forecast=name) for name, rows in scored.items()])

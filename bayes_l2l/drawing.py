@@ -66,6 +66,21 @@ def figures(size: tuple[float, float], *, columns: int) -> tuple[Figure, list[Ax
     return fig, [tidy(ax) for ax in axes[0]]
 
 
+def panels(count: int) -> tuple[Figure, list[Axes]]:
+    """New figure that pyplot does not keep, with axes of their own scales, at most three in a row."""
+    from matplotlib import pyplot as plt
+
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    fig, axes = plt.subplots(
+        rows, columns, figsize=(4.2 * columns + 2.4, 3.6 * rows), layout="constrained", squeeze=False
+    )
+    plt.close(fig)
+    for spare in axes.flat[count:]:
+        spare.remove()
+    return fig, [tidy(ax) for ax in axes.flat[:count]]
+
+
 def owner(ax: Axes) -> Figure:
     """Figure that the axes are in."""
     fig = ax.get_figure(root=True)

@@ -11,8 +11,10 @@ from bayes_l2l.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 TABLE_SUFFIXES: Final = (".csv", ".parquet")
+PICTURE_SUFFIXES: Final = (".png", ".pdf", ".svg")
 #: Digits of a number in CSV: more than any loss is known to, and whole numbers of tokens stay whole.
 _DIGITS: Final = "%.10g"
 
@@ -81,6 +83,11 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         write_whole(path, lambda part: table.to_parquet(part, engine="pyarrow", index=False))
     else:
         write_whole(path, lambda part: part.write_text(as_csv(table), encoding="utf-8"))
+
+
+def write_picture(picture: Figure, path: Path) -> None:
+    """Write a picture in the format that the ending of its name says."""
+    write_whole(path, lambda part: picture.savefig(part, dpi=150))
 
 
 def as_csv(table: pd.DataFrame) -> str:

@@ -67,7 +67,7 @@ class Translation:
         return f"<Translation of {_label(self.source)} to {_label(self.target)}, {self.K.size} draws>"
 
     @property
-    def K(self) -> Floats:  # noqa: N802 - the field's own symbol
+    def K(self) -> Floats:
         """Scale of the relation (nats^(1 - kappa)), shape (draw,)."""
         return np.asarray(self.relation.K)
 

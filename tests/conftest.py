@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from synthetic import synthetic_fit
+from synthetic import joint_fit, synthetic_fit
 
 from bayes_l2l.fits import Fit
 
@@ -31,3 +31,15 @@ def handmade() -> Fit:
 def fit_file(handmade: Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same fit in a file, not to be written to."""
     return handmade.save(tmp_path_factory.mktemp("fits") / "fit.nc")
+
+
+@pytest.fixture(scope="session")
+def joint() -> Fit:
+    """A fit of the joint model made by hand: three training sets, their own losses and those on ``task``."""
+    return joint_fit()
+
+
+@pytest.fixture(scope="session")
+def joint_file(joint: Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same fit in a file, not to be written to."""
+    return joint.save(tmp_path_factory.mktemp("fits") / "joint.nc")

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from bayes_l2l.fits import Fit
+from bayes_l2l.laws import Law
 from bayes_l2l.notes import Note
 from bayes_l2l.sampling import SamplerSettings, diagnose
 from bayes_l2l.simulation import PUBLISHED_LAWS, simulated_sweep
-from bayes_l2l.spec import load_spec
+from bayes_l2l.spec import ModelSpec, load_spec
+from bayes_l2l.sweep import Sweep
 
+#: E, K and gamma of the cells of `joint_fit`, in the order of its posterior.
+JOINT_CELLS = {
+    ("fineweb-edu-100b", "fineweb-edu-100b"): (1.7, 1.1, 0.75),
+    ("task", "fineweb-edu-100b"): (1.9, 0.9, 0.85),
+    ("smollm-corpus", "smollm-corpus"): (1.3, 1.2, 0.75),
+    ("task", "smollm-corpus"): (1.9, 1.0, 0.8),
+    ("starcoder", "starcoder"): (0.7, 0.6, 0.9),
+    ("task", "starcoder"): (2.1, 1.3, 0.6),
+}
+#: Their progress R: alpha/gamma, beta/gamma, A and B.
+PROGRESS = (0.5, 0.45, 3e8, 5e9)
 TEXT = ("run_id", "train_set", "eval_set", "metric")
 
 
@@ -49,9 +64,61 @@ def synthetic_fit(
     variables["c"] = ["chain", "draw", "cell"], np.zeros((chains, draws, len(laws)))
     variables["scatter"] = spread([0.0015] * len(laws), dims=["cell"])
     variables["deviation"] = spread(0.04, dims=[])
+    return _fit(sweep, variables, load_spec("law"), seed=seed, notes=notes)
+
+
+def joint_fit(*, chains: int = 2, draws: int = 100, jitter: float = 0.01, seed: int = 0) -> Fit:
+    """A `Fit` of the joint model to three training sets, their own losses and a task's; starcoder has few runs.
+
+    Truth and draws alike are laws E + K R^gamma with one R for all; `jitter` spreads E, K, gamma and R.
+    """
+    rng = np.random.default_rng(seed)
+    size = (chains, draws)
+
+    def spread(centre: Sequence[float] | float, dims: Sequence[str] = ("cell",)) -> np.ndarray:
+        values = np.broadcast_to(np.asarray(centre), (*size, len(JOINT_CELLS) if dims else 1))
+        return values * (1 + jitter * rng.standard_normal(values.shape))
+
+    def laws(
+        E: np.ndarray, K: np.ndarray, gamma: np.ndarray, a: Any, b: Any, A: Any, B: Any
+    ) -> dict[str, np.ndarray]:
+        """Laws E + K R^gamma; K is a factor K^(1/gamma) of R."""
+        log_R = np.log(K) / gamma
+        law = {"E": E, "log_A": np.log(A) + log_R / a, "log_B": np.log(B) + log_R / b}
+        return law | {"alpha": a * gamma, "beta": b * gamma, "gamma": gamma, "c": np.full(E.shape, 0.03)}
+
+    E, K, gamma = np.array(list(JOINT_CELLS.values())).T
+    truth = Law(**laws(E, K, gamma, *PROGRESS))
+    table = simulated_sweep().select(train_sets=["fineweb-edu-100b", "smollm-corpus", "starcoder"]).table
+    parts = []
+    for i, (eval_set, train_set) in enumerate(JOINT_CELLS):
+        runs = table[table["train_set"] == train_set].iloc[:: 6 if train_set == "starcoder" else 1]
+        loss = truth.loss(runs["params"].to_numpy()[:, None], runs["tokens"].to_numpy()[:, None])[:, i]
+        parts.append(runs.assign(eval_set=eval_set, loss=loss * np.exp(0.002 * rng.standard_normal(len(runs)))))
+    sweep = Sweep.from_table(pd.concat(parts, ignore_index=True), name="joint", simulated=True)
+    shared = (spread(value, ()) for value in PROGRESS)
+    drawn = laws(spread(E), spread(K), spread(gamma), *shared) | {"scatter": spread(0.002)}
+    variables = {name: (["chain", "draw", "cell"], values) for name, values in drawn.items()}
+    variables["deviation"] = ["chain", "draw"], np.full(size, 0.004)
+    return _fit(sweep, variables, load_spec("joint"), seed=seed)
+
+
+def _fit(
+    sweep: Sweep,
+    variables: dict[str, tuple[list[str], np.ndarray]],
+    spec: ModelSpec,
+    *,
+    seed: int,
+    notes: Sequence[Note] = (),
+) -> Fit:
+    """The `Fit` with these draws, dims chain, draw and cell, of cells in the order of the posterior."""
+    chains, draws = variables["E"][1].shape[:2]
     coords = {"chain": range(chains), "draw": range(draws)}
-    cells = {"cell": [f"{n}|{n}" for n in names], "eval_set": ("cell", names), "train_set": ("cell", names)}
+    names = sorted(set(zip(sweep.table["eval_set"], sweep.table["train_set"], strict=True)), key=lambda c: c[::-1])
+    evals, trains = (list(side) for side in zip(*names, strict=True))
+    cells = {"cell": ["|".join(n) for n in names], "eval_set": ("cell", evals), "train_set": ("cell", trains)}
     posterior = xr.Dataset(variables, coords=coords | cells)
+    rng = np.random.default_rng(seed)
     stats = xr.Dataset(
         {
             "diverging": (("chain", "draw"), np.zeros((chains, draws), dtype=bool)),
@@ -76,4 +143,4 @@ def synthetic_fit(
         "versions": {},
     }
     tree = xr.DataTree.from_dict(groups)
-    return Fit(tree, load_spec("law"), settings, (*sweep.notes, *objections, *notes), record)
+    return Fit(tree, spec, settings, (*sweep.notes, *objections, *notes), record)

@@ -24,7 +24,7 @@ from bayes_l2l.notes import Note
 from bayes_l2l.output import as_csv, check_output, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["demo", "fit", "forecast", "score", "check", "data", "data list", "data fetch"]
+COMMANDS = ["demo", "fit", "forecast", "translate", "score", "check", "data", "data list", "data fetch"]
 SUMMARY = ["mean", "sd", "median", "q0.05", "q0.5", "q0.95"]
 CONTRACT = ["train_set", "eval_set", "params", "tokens", "flops", "kind", *SUMMARY, "extrapolation"]
 SIMULATED = "Simulated runs, not measured: simulated from the published laws of arXiv 2411.12925, Table 3"
@@ -260,6 +260,48 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_sampling(runs, sam
     monkeypatch.setattr(Path, "touch", denied)
     assert "fit.nc cannot be written: Permission denied" in refused(f"fit {runs(*ROWS)} -o fit.nc", capsys, folder)
     assert sampled == []
+
+
+# translate
+
+
+def test_translate_shows_the_relation_and_the_translated_law(joint, joint_file, capsys):
+    asked = f"translate {joint_file} --source smollm-corpus --target task@starcoder --quantiles 0.05,0.95"
+    assert cli.main(asked.split()) == 0
+    shown = capsys.readouterr()
+    expected = joint.translate("smollm-corpus", ("task", "starcoder")).table(quantiles=[0.05, 0.95])
+    pd.testing.assert_frame_equal(table(shown.out), expected, rtol=1e-9)
+    assert "Simulated runs, not measured: joint.\n" in shown.err
+    assert all(f"{note}\n" in shown.err for note in joint.notes)
+
+
+def test_translate_writes_a_table_and_a_picture(joint_file, capsys):
+    cells = "--source fineweb-edu-100b@fineweb-edu-100b --target task@fineweb-edu-100b"
+    assert cli.main(f"translate {joint_file} {cells} -o law.csv --plot law.png".split()) == 0
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert pd.read_csv("law.csv")["variable"].tolist()[:4] == ["K", "kappa", "E0", "E1"]
+    assert Path("law.png").read_bytes().startswith(b"\x89PNG")
+    assert "Written: law.png\nWritten: law.csv\n" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--source moon --target starcoder", "joint has no cell 'moon' (evaluation@training set)"),
+        ("--source starcode --target starcoder", "did you mean 'starcoder@starcoder'?"),
+        ("--source starcoder --target task@smollm", "did you mean 'task@smollm-corpus'?"),
+        ("--source starcoder --target starcoder --plot law.txt", "its name must end in .png or .pdf or .svg"),
+        ("--source starcoder --target starcoder -o law.txt", "its name must end in .csv or .parquet"),
+    ],
+)
+def test_translate_refuses_in_one_sentence(arguments, message, joint_file, capsys, folder):
+    assert message in refused(f"translate {joint_file} {arguments}", capsys, folder)
+
+
+def test_translate_refuses_a_model_of_separate_laws(fit_file, capsys, folder):
+    said = refused(f"translate {fit_file} --source starcoder --target smollm-corpus", capsys, folder)
+    assert "fit the joint model (model='joint', --model joint)" in said
 
 
 # fit

@@ -1,0 +1,342 @@
+"""Pictures of loss-to-loss relations: of one translation, and those of arXiv 2411.12925 with their intervals.
+
+Each panel is one `Translation`: dots are fitted runs of equal (N, D), the line is the posterior median with its
+intervals, stars are runs that were not fitted, each with what its loss on the x axis says about that on the y axis.
+The intervals are often narrower than the line; in percent of the median they are seen.
+
+Figure 1 of the paper is `overview`, 3 and 7 are `train_to_train`, 4 is that with ``show="law"``, 5 `train_to_test`
+and 6 `test_to_test`; its Figure 2, the law of every set, is `bayes_l2l.plots.curves`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from bayes_l2l import drawing
+from bayes_l2l.drawing import DOT, GREY, GRID, LEVELS, STAR
+from bayes_l2l.errors import DataError
+from bayes_l2l.plots import REACH
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from bayes_l2l.fits import Fit
+    from bayes_l2l.laws import Law
+    from bayes_l2l.sweep import Cell, Sweep
+    from bayes_l2l.translate import Translation
+
+Floats = npt.NDArray[np.float64]
+#: What a panel shows: the relation, the same as differences from its median in percent, or the translated law.
+Show = Literal["relation", "percent", "law"]
+
+
+def translation(translation: Translation, *, large: Sweep | None = None, levels: Sequence[float] = LEVELS) -> Figure:
+    """Draw a translation: the relation, the same in percent of its median, and the translated law.
+
+    Parameters
+    ----------
+    translation : Translation
+        From `Fit.translate`.
+    large : Sweep, optional
+        Runs that were not fitted.
+    levels : sequence of float, default (0.5, 0.9)
+        Central intervals.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, axes = drawing.panels(3)
+    for ax, show in zip(axes, get_args(Show), strict=True):
+        panel(ax, translation, show=show, large=large, levels=levels)
+    drawing.title(axes[0], _name(translation), translation.sweep)
+    drawing.legend(axes[-1], _keys(get_args(Show), levels, stars=large is not None))
+    return fig
+
+
+def loss_to_loss(
+    translation: Translation,
+    *,
+    show: Show = "relation",
+    large: Sweep | None = None,
+    levels: Sequence[float] = LEVELS,
+    ax: Axes | None = None,
+) -> Figure:
+    """Draw one panel of a translation: by default the target's loss against the source's.
+
+    Parameters
+    ----------
+    translation : Translation
+        From `Fit.translate`.
+    show : {"relation", "percent", "law"}
+        The relation, the same as differences from its median in percent, or the translated law along its
+        compute-optimal sizes.
+    large : Sweep, optional
+        Runs that were not fitted: stars, and in a relation the forecast of each from the source's loss.
+    levels : sequence of float, default (0.5, 0.9)
+        Central intervals of the curve; forecasts of runs show the widest.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    fig, ax = drawing.figure(ax, (9.5, 5.2))
+    panel(ax, translation, show=show, large=large, levels=levels)
+    drawing.title(ax, _name(translation), translation.sweep)
+    drawing.legend(ax, _keys([show], levels, stars=large is not None))
+    return fig
+
+
+def grid(
+    fit: Fit,
+    pairs: Iterable[tuple[Cell, Cell]],
+    *,
+    show: Show = "relation",
+    large: Sweep | None = None,
+    levels: Sequence[float] = LEVELS,
+    ax: Sequence[Axes] | None = None,
+) -> Figure:
+    """Draw a panel for every pair of cells.
+
+    Parameters
+    ----------
+    fit : Fit
+        A posterior of a model that relates its cells.
+    pairs : iterable of (source, target)
+        Cells, as `Fit.translate` takes them.
+    show : {"relation", "percent", "law"}
+        As in `loss_to_loss`.
+    large : Sweep, optional
+        Runs that were not fitted; a panel shows those of its cells.
+    levels : sequence of float, default (0.5, 0.9)
+        Central intervals.
+    ax : sequence of matplotlib.axes.Axes, optional
+        Where to draw, one a pair.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    DataError
+        If a cell was not fitted, there is no pair, or `ax` has not one axes a pair.
+    ForecastError
+        If the model does not relate its cells.
+    """
+    translations = [fit.translate(source, target) for source, target in pairs]
+    if not translations:
+        raise DataError("There is no pair of fitted cells to draw.")
+    if ax is not None and len(ax) != len(translations):
+        raise DataError(f"There are {len(translations)} pairs to draw and {len(ax)} axes to draw them in.")
+    fig, axes = drawing.panels(len(translations)) if ax is None else (drawing.owner(ax[0]), list(ax))
+    for one, translation in zip(axes, translations, strict=True):
+        panel(drawing.tidy(one), translation, show=show, large=large, levels=levels)
+        drawing.title(one, drawing.label_of(translation.target), *([fit.sweep] if one is axes[0] else []))
+    drawing.legend(axes[min(len(axes), 3) - 1], _keys([show], levels, stars=large is not None))
+    return fig
+
+
+def train_to_train(fit: Fit, *, source: str, targets: Sequence[str] | None = None, **options: Any) -> Figure:
+    """Draw the own losses of training sets against that of one (Figures 3 and 7; 4 with ``show="law"``).
+
+    Parameters
+    ----------
+    fit : Fit
+        A posterior of a model that relates its cells.
+    source : str
+        Training set on the x axes.
+    targets : sequence of str, optional
+        Training sets, a panel each; by default all others that have an own loss.
+    **options
+        Of `grid`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    targets = [t for e, t in fit.cells if e == t != source] if targets is None else targets
+    return grid(fit, [(source, target) for target in targets], **options)
+
+
+def train_to_test(fit: Fit, *, eval_set: str, train_sets: Sequence[str] | None = None, **options: Any) -> Figure:
+    """Draw an evaluation's loss against the own loss of the same models (Figure 5).
+
+    Parameters
+    ----------
+    fit : Fit
+        A posterior of a model that relates its cells.
+    eval_set : str
+        Evaluation on the y axes.
+    train_sets : sequence of str, optional
+        Training sets, a panel each; by default all that have this evaluation and an own loss.
+    **options
+        Of `grid`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    if train_sets is None:
+        train_sets = [t for e, t in fit.cells if e == eval_set != t and (t, t) in fit.cells]
+    return grid(fit, [(name, (eval_set, name)) for name in train_sets], **options)
+
+
+def test_to_test(
+    fit: Fit,
+    *,
+    eval_set: str,
+    source: str,
+    targets: Sequence[str] | None = None,  # noqa: PT028 - not a test
+    **options: Any,
+) -> Figure:
+    """Draw an evaluation's loss of models of one training set against those of another (Figure 6).
+
+    Parameters
+    ----------
+    fit : Fit
+        A posterior of a model that relates its cells.
+    eval_set : str
+        Evaluation on both axes.
+    source : str
+        Training set of the models on the x axes.
+    targets : sequence of str, optional
+        Training sets, a panel each; by default all others that have this evaluation.
+    **options
+        Of `grid`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    targets = [t for e, t in fit.cells if e == eval_set and t != source] if targets is None else targets
+    return grid(fit, [((eval_set, source), (eval_set, target)) for target in targets], **options)
+
+
+def overview(fit: Fit, *, source: str, target: str, eval_set: str, **options: Any) -> Figure:
+    """Draw one relation of each kind, train-to-train, train-to-test and test-to-test (Figure 1).
+
+    Parameters
+    ----------
+    fit : Fit
+        A posterior of a model that relates its cells.
+    source, target : str
+        Training sets.
+    eval_set : str
+        Evaluation.
+    **options
+        Of `grid`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    test = (eval_set, source), (eval_set, target)
+    return grid(fit, [(source, target), (source, test[0]), test], **options)
+
+
+def panel(ax: Axes, translation: Translation, *, show: Show, large: Sweep | None, levels: Sequence[float]) -> None:
+    """Draw what `loss_to_loss` shows, without title and legend."""
+    if show not in get_args(Show):
+        raise DataError(f"show is {show!r}; it must be one of {', '.join(get_args(Show))}.")
+    if show == "law":
+        _law(ax, translation, large=large, levels=levels)
+    else:
+        _relation(ax, translation, large=large, levels=levels, percent=show == "percent")
+
+
+def _relation(
+    ax: Axes, translation: Translation, *, large: Sweep | None, levels: Sequence[float], percent: bool
+) -> None:
+    """Draw runs, relation, and forecasts of large runs from the source's loss."""
+    own, runs = _colour(translation), translation.pairs
+    stars = _pairs(large, translation)
+    seen = drawing.rows_of(translation.sweep.table, translation.source)
+    ahead = _at_optimum(translation.source_law, np.array([REACH * seen["flops"].max()]))
+    # A draw ends at its E0: the curve is drawn as far as all of them go.
+    low = max(float(np.min([np.median(ahead), *stars["x"]])), float(np.max(translation.relation.E0)))
+    x = np.linspace(min(low, seen["loss"].min()), seen["loss"].max(), GRID)
+
+    def height(at: Any, loss: Any) -> Any:
+        """Losses as they are drawn: as they are, or relative to the median curve."""
+        return 100 * (loss / np.median(translation.curve(at), axis=0) - 1) if percent else loss
+
+    curve = translation.curve(x)
+    ax.plot(runs["x"], height(runs["x"], runs["y"]), **DOT, color=own)
+    drawing.band(ax, x, height(x, curve).T, levels=levels, color=own)
+    ax.plot(x, height(x, np.median(curve, axis=0)), color=own, lw=1.3)
+    if len(stars):
+        forecast = translation.forecast(stars["x"].to_numpy())
+        drawing.point_intervals(ax, stars["x"], height(stars["x"], forecast).T, level=max(levels), color=own)
+        ax.plot(stars["x"], height(stars["x"], stars["y"]), **STAR, color=own)
+    if len(runs):
+        ax.axvline(runs["x"].min(), color=GREY, lw=0.9, ls=":", zorder=0)
+    unit = ",\nless the median (%)" if percent else " (nats/token)"
+    ax.set_xlabel(f"{drawing.label_of(translation.source)} (nats/token)")
+    ax.set_ylabel(drawing.label_of(translation.target) + unit)
+
+
+def _law(ax: Axes, translation: Translation, *, large: Sweep | None, levels: Sequence[float]) -> None:
+    """Draw the translated law along its compute-optimal sizes, beside the target's runs."""
+    own = _colour(translation)
+    runs = drawing.rows_of(translation.sweep.table, translation.target)
+    stars = drawing.rows_of(large.table if large else runs.iloc[:0], translation.target)
+    end = np.max([REACH * runs["flops"].max(), *stars["flops"]])
+    flops = np.geomspace(runs["flops"].min(), 1.5 * end, GRID)
+    loss = _at_optimum(translation.law, flops)
+    ax.plot(runs["flops"], runs["loss"], **DOT, color=own)
+    drawing.band(ax, flops, loss.T, levels=levels, color=own)
+    ax.plot(flops, np.median(loss, axis=0), color=own, lw=1.3)
+    ax.plot(stars["flops"], stars["loss"], **STAR, color=own)
+    ax.axvline(runs["flops"].max(), color=GREY, lw=0.9, ls=":", zorder=0)
+    ax.set(xscale="log", xlabel="training compute C (FLOPs)")
+    ax.set_ylabel(f"{drawing.label_of(translation.target)} (nats/token)")
+
+
+def _pairs(large: Sweep | None, translation: Translation) -> pd.DataFrame:
+    """Large runs of both cells at equal size; none where a cell was not measured."""
+    ends = (
+        [] if large is None else [drawing.rows_of(large.table, c) for c in (translation.source, translation.target)]
+    )
+    if large is None or not all(map(len, ends)):
+        return translation.pairs.iloc[:0]
+    return large.pairs(translation.source, translation.target)
+
+
+def _at_optimum(law: Law, flops: Floats) -> Floats:
+    """Loss (draw, budget) at the posterior median of the compute-optimal sizes."""
+    each = type(law)(**{name: np.asarray(value)[:, None] for name, value in vars(law).items()})
+    params = np.median(each.optimal(flops)[0], axis=0)
+    return np.asarray(each.loss(params, drawing.tokens_of(flops, params)))
+
+
+def _keys(shown: Sequence[str], levels: Sequence[float], *, stars: bool) -> list[Artist]:
+    """Legend entries of panels."""
+    relation = any(show != "law" for show in shown)
+    handles = [
+        drawing.key(**DOT, color=GREY, label="fitted runs" + (" of equal N and D" if relation else "")),
+        drawing.key(color=GREY, lw=1.3, label="posterior median"),
+        *drawing.band_keys(levels, GREY),
+        drawing.key(color=GREY, lw=0.9, ls=":", label="end of the fitted runs"),
+    ]
+    if stars and relation:
+        bar = f"forecast of a run from the loss\non the x axis: {100 * max(levels):g}% interval"
+        handles.append(drawing.key(color=GREY, marker="_", ms=9, lw=1.5, label=bar))
+    return [*handles, drawing.key(**STAR, color="white", label="large runs, not fitted")] if stars else handles
+
+
+def _colour(translation: Translation) -> str:
+    return drawing.palette(translation.sweep.train_sets)[translation.target[1]]
+
+
+def _name(translation: Translation) -> str:
+    return f"{drawing.label_of(translation.source)} to {drawing.label_of(translation.target)}"
