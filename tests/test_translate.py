@@ -18,7 +18,7 @@ from bayes_l2l.fits import Fit, fit, load_fit
 from bayes_l2l.laws import Law
 from bayes_l2l.sampling import CompiledModel
 from bayes_l2l.simulation import simulated_sweep
-from bayes_l2l.spec import load_spec
+from bayes_l2l.spec import ModelSpec, load_spec
 from bayes_l2l.translate import Translation, between
 
 EDU, SMOLLM, STARCODER = "fineweb-edu-100b", "smollm-corpus", "starcoder"
@@ -273,12 +273,19 @@ def test_the_joint_model_shares_one_progress():
 
 @pytest.mark.slow
 def test_a_sampled_joint_fit_translates_exactly(tmp_path):
-    """Through a file, and after far too few draws: exactness is not a matter of convergence."""
-    fitted = fit(tiny.tiny_sweep(), model="joint", draws=20, tune=40, chains=2, random_seed=1)
+    """From a sampler, through a file; the shape of R is known, so that few draws are enough."""
+    record = tiny.SPEC.to_dict()
+    priors = {name: record["priors"][name] for name in ("E_fraction", "excess", "share")}
+    priors |= {"alpha_over_gamma": tiny.ALPHA, "beta_over_gamma": tiny.BETA}
+    priors["gamma"] = record["priors"]["excess"] | {"kwargs": {"mu": 0.0, "sigma": 0.3}}
+    spec = ModelSpec.from_dict(record | {"law": "generalised", "structure": "joint", "priors": priors})
+    fitted = fit(tiny.tiny_sweep(), model=spec, draws=100, tune=200, chains=2, random_seed=1)
     found = load_fit(fitted.save(tmp_path / "fit.nc")).translate("web", "code")
     assert_equal_laws(found.law, own_law(fitted, "code"))
     np.testing.assert_allclose(found.law.optimal(1e20), found.source_law.optimal(1e20))
     assert_equal_relations(found.inverse(), fitted.translate("code", "web"))
+    pairs = found.pairs
+    np.testing.assert_allclose(np.median(found.curve(pairs["x"].to_numpy()), axis=0), pairs["y"], rtol=0.02)
 
 
 def test_translating_imports_no_sampler(joint_file):
