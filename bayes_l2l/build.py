@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -25,6 +25,8 @@ LAW_VARIABLES: Final = ("E", "log_A", "log_B", "alpha", "beta", "gamma", "c")
 #: What it reports of the likelihood.
 NOISE_VARIABLES: Final = ("scatter", "deviation")
 _WIDE: Final = 0.05  # of log loss
+#: Part of the rough loss at the reference that the loss there surely exceeds.
+_BELOW: Final = 0.9
 #: Endings of the variables that serve the sampler alone.
 INNER: Final = ("_offset", "_slope", "_drawn", "__")
 
@@ -46,7 +48,8 @@ class ModelData:
     discrepancy : ndarray, shape (point,)
         Standard deviation of log R by which the law may be off at each size, from the spec.
     smallest : ndarray, shape (cell,)
-        Smallest loss of each cell (nats/token).
+        Smallest loss of each cell (nats/token), or less where its runs are all smaller than the reference size: E
+        and the loss at the reference are measured by it.
     reference : ndarray, shape (2,)
         Logarithms of the N and D at which the laws are parameterised: the runs' weighted middle.
     """
@@ -102,6 +105,8 @@ class ModelData:
         flops = table["flops"].to_numpy()[first]
         weight = (flops / flops.max()) ** likelihood.fade
         log_params, log_tokens = np.log(table[["params", "tokens"]].to_numpy()[first].T)
+        reference = np.average([log_params, log_tokens], axis=1, weights=weight)
+        sizes = np.stack([log_params, log_tokens], axis=1) - reference
         return cls(
             cells=cells,
             log_params=log_params,
@@ -111,8 +116,8 @@ class ModelData:
             noise=noise,
             weight=weight,
             discrepancy=discrepancy(flops / flops.max(), likelihood),
-            smallest=np.nanmin(loss, axis=0),
-            reference=np.average([log_params, log_tokens], axis=1, weights=weight),
+            smallest=np.minimum(np.nanmin(loss, axis=0), _BELOW * _at_reference(np.log(loss), sizes)),
+            reference=reference,
         )
 
     @property
@@ -120,11 +125,34 @@ class ModelData:
         """Names of the cells, "eval|train"."""
         return ["|".join(cell) for cell in self.cells]
 
+    def only(self, columns: Sequence[int]) -> ModelData:
+        """The same points with these cells alone."""
+        along = {name: getattr(self, name)[:, columns] for name in ("log_loss", "observed", "noise")}
+        cells = [self.cells[i] for i in columns]
+        return replace(self, cells=cells, smallest=self.smallest[list(columns)], **along)
+
     def arrays(self) -> dict[str, Floats]:
         """What the model holds as `pm.Data`, by name."""
         names: tuple[str, ...] = ("log_params", "log_tokens", "log_loss", "observed", "noise")
         names += ("weight", "discrepancy", "smallest", "reference")
         return {name: getattr(self, name) for name in names}
+
+
+def _at_reference(log_loss: Floats, sizes: Floats) -> Floats:
+    """Rough loss of every cell at the reference size, by one slope in log N and one in log D for all cells.
+
+    Parameters
+    ----------
+    log_loss : ndarray, shape (point, cell)
+        NaN where there is none.
+    sizes : ndarray, shape (point, 2)
+        Logarithms of N and D, less those of the reference.
+    """
+    seen = ~np.isnan(log_loss)
+    x = np.where(seen[:, :, None], sizes[:, None, :], np.nan)
+    middle, level = np.nanmean(x, axis=0), np.nanmean(log_loss, axis=0)
+    slopes = np.linalg.lstsq((x - middle)[seen], (log_loss - level)[seen], rcond=None)[0]
+    return np.asarray(np.exp(level - middle @ slopes))
 
 
 def discrepancy(relative_flops: Floats, likelihood: Likelihood) -> Floats:
@@ -162,7 +190,7 @@ def build(spec: ModelSpec, data: ModelData) -> pm.Model:
     import pymc as pm
     import pytensor.tensor as pt
 
-    with pm.Model(coords=_coords(data)) as model:
+    with pm.Model(coords=coords(data)) as model:
         known = {name: pm.Data(name, value) for name, value in data.arrays().items()}
         law = _law(spec, known, data.cells)
         for name in LAW_VARIABLES:
@@ -171,9 +199,9 @@ def build(spec: ModelSpec, data: ModelData) -> pm.Model:
         reducible = pt.exp(log_reducible(known["log_params"][:, None], known["log_tokens"][:, None], **along))
         loss = law["E"] + reducible
 
-        effects = _effects(data.cells)
-        scatter = _parameter("scatter", spec.likelihood.scatter, effects) * pt.ones(len(data.cells))
-        deviation = _parameter("deviation", spec.likelihood.deviation, effects)
+        effects = effects_of(data.cells)
+        scatter = parameter("scatter", spec.likelihood.scatter, effects) * pt.ones(len(data.cells))
+        deviation = parameter("deviation", spec.likelihood.deviation, effects)
         pm.Deterministic("scatter", scatter, dims="cell")
         pm.Deterministic("deviation", pt.as_tensor(deviation))
         residual = (known["log_loss"] - pt.log(loss)) * known["observed"]
@@ -215,11 +243,12 @@ def log_density(residual: Any, *, observed: Any, variance: Any, shared: Any) -> 
     return -0.5 * (quadratic + log_det)
 
 
-def _coords(data: ModelData) -> dict[str, list[str]]:
-    return {"cell": data.labels} | {name: names for name, (names, _) in _effects(data.cells).items()}
+def coords(data: ModelData) -> dict[str, list[str]]:
+    """Names along the dimensions of a model."""
+    return {"cell": data.labels} | {name: names for name, (names, _) in effects_of(data.cells).items()}
 
 
-def _effects(cells: Sequence[tuple[str, str]]) -> dict[str, tuple[list[str], list[int]]]:
+def effects_of(cells: Sequence[tuple[str, str]]) -> dict[str, tuple[list[str], list[int]]]:
     """Names along ``eval_set`` and ``train_set``, and the place of every cell's own among them."""
     effects = {}
     for dim, own in zip(("eval_set", "train_set"), zip(*cells, strict=True), strict=True):
@@ -232,10 +261,10 @@ def _law(spec: ModelSpec, known: dict[str, Any], cells: Sequence[tuple[str, str]
     """`LAW_VARIABLES` of every cell, drawn from their priors at the reference size."""
     import pytensor.tensor as pt
 
-    ones, priors, effects = pt.ones(len(cells)), spec.priors, _effects(cells)
+    ones, priors, effects = pt.ones(len(cells)), spec.priors, effects_of(cells)
 
     def value(name: str, shift: Any = None) -> Any:
-        return _parameter(name, priors[name], effects, shift=shift) * ones
+        return parameter(name, priors[name], effects, shift=shift) * ones
 
     share = value("share")
     E = value("E_fraction") * known["smallest"]
@@ -275,7 +304,7 @@ def _start(name: str, prior: Prior, n_cells: int) -> Floats | None:
     return np.full(n_cells if prior.dims else (), np.log(_WIDE) if prior.transform == "exp" else _WIDE)
 
 
-def _parameter(
+def parameter(
     name: str, prior: Prior, effects: Mapping[str, tuple[list[str], list[int]]], *, shift: Any = None
 ) -> Any:
     """Value of a prior, as random variables: non-centred, centred about a shift the data know better, or plain.
@@ -293,11 +322,11 @@ def _parameter(
         if isinstance(value, float):
             return value
         if not isinstance(value, tuple):
-            return _parameter(f"{name}_{key}", value, effects)
+            return parameter(f"{name}_{key}", value, effects)
         terms = []
         for term in value:
             dim = term.dims[0] if term.dims else None
-            drawn = _parameter(f"{name}_{dim or key}", term, effects)
+            drawn = parameter(f"{name}_{dim or key}", term, effects)
             terms.append(drawn[effects[dim][1]] if dim else drawn)
         return sum(terms[1:], terms[0])
 

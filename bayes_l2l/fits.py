@@ -355,7 +355,7 @@ def fit(
     observed = xr.Dataset({c: ("row", table[c].to_numpy(dtype=_dtype(str(c)))) for c in table})
     groups = {
         "posterior": posterior,
-        "sample_stats": stats[[v for v in _STATS if v in stats]].drop_attrs(),
+        "sample_stats": stats[[v for v in stats if str(v).removesuffix("_readings") in _STATS]].drop_attrs(),
         "diagnostics": diagnostics,
         "observed_data": observed,
     }

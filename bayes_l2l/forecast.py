@@ -267,6 +267,8 @@ def _deviations(fit: Fit, posterior: xr.Dataset, at: pd.DataFrame, rng: np.rando
         known.setdefault(point_label(n, d), []).append(i)
     law = law_draws(posterior, list(range(len(data.cells))))
     scatter = posterior["scatter"].to_numpy()
+    # What only reads R tells nothing of it.
+    observed = data.observed * posterior["decides"].to_numpy() if "decides" in posterior.coords else data.observed
     drawn: dict[str, Floats] = {}
     labels = [point_label(n, d) for n, d in zip(at["params"], at["tokens"], strict=True)]
     for label, n, d in zip(labels, at["params"], at["tokens"], strict=True):
@@ -279,7 +281,7 @@ def _deviations(fit: Fit, posterior: xr.Dataset, at: pd.DataFrame, rng: np.rando
             loss = law.loss(n, d)
             shared = deviation[:, None] * law.gamma * (1 - law.E / loss)
         for i in known.get(label, ()):
-            weight = data.observed[i] / (scatter**2 + data.noise[i] ** 2)
+            weight = observed[i] / (scatter**2 + data.noise[i] ** 2)
             precision = precision + (shared**2 * weight).sum(axis=1)
             pull = pull + (shared * (data.log_loss[i] - np.log(loss)) * weight).sum(axis=1)
         delta = pull / precision + rng.standard_normal(precision.size) / np.sqrt(precision)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from bayes_l2l import readings
 from bayes_l2l._compat import group, low_rank_adaptation
 from bayes_l2l.build import INNER, LAW_VARIABLES, NOISE_VARIABLES, ModelData, build
 from bayes_l2l.errors import DataError, SpecError
+from bayes_l2l.laws import Law
 from bayes_l2l.notes import Note, Severity
 
 if TYPE_CHECKING:
@@ -78,6 +80,9 @@ class SamplerSettings:
 class CompiledModel:
     """A model compiled for a spec and a list of cells; refits to other runs of these cells need no compilation.
 
+    A joint model has two modules: the losses that decide the progress R, and the evaluations that read it
+    (see `bayes_l2l.readings`).
+
     Parameters
     ----------
     spec : ModelSpec
@@ -90,8 +95,14 @@ class CompiledModel:
         self.spec = spec
         self._first = ModelData.of(sweep, likelihood=spec.likelihood)
         self.cells = self._first.cells
-        self.model: pm.Model = build(spec, self._first)
-        self._nutpie: Any = None
+        every = list(range(len(self.cells)))
+        self._deciding = readings.deciding(self._first) if spec.structure == "joint" else every
+        self._reading = [i for i in every if i not in self._deciding]
+        self.model: pm.Model = build(spec, self._first.only(self._deciding))
+        self.reading_model: pm.Model | None = None
+        if self._reading:
+            self.reading_model = readings.build_readings(spec, self._first.only(self._reading))
+        self._nutpie: dict[pm.Model, Any] = {}
 
     def sample(self, sweep: Sweep, settings: SamplerSettings) -> tuple[xr.Dataset, xr.Dataset]:
         """Draw from the posterior given a sweep.
@@ -106,7 +117,8 @@ class CompiledModel:
         Returns
         -------
         posterior, sample_stats : xarray.Dataset
-            Dims chain, draw, and cell ("eval|train", with coordinates ``eval_set`` and ``train_set``).
+            Dims chain, draw, and cell ("eval|train", with coordinates ``eval_set``, ``train_set`` and ``decides``:
+            whether the cell decides R). Statistics of the readings, where there are any, end in ``_readings``.
 
         Raises
         ------
@@ -121,8 +133,30 @@ class CompiledModel:
                 f"The model was compiled for {len(self.cells)} cells and {sweep.name} has other ones; "
                 "compile it for this sweep."
             )
+        decided = data.only(self._deciding)
+        posterior, stats = self._draw(self.model, decided.arrays(), sweep, settings)
+        if self.reading_model is not None:
+            read = data.only(self._reading)
+            progress = _progress(posterior, decided)
+            kept = replace(settings, draws=posterior.sizes["draw"], chains=posterior.sizes["chain"])
+            known = readings.arrays(read, progress.mean(axis=0))
+            reading, more = self._draw(self.reading_model, known, sweep, kept)
+            same = {"chain": slice(reading.sizes["chain"]), "draw": slice(reading.sizes["draw"])}
+            posterior, stats = posterior.isel(same), stats.isel(same)
+            posterior = self._joined(posterior, reading, read, _progress(posterior, decided))
+            more = more.assign_coords(chain=stats["chain"], draw=stats["draw"])
+            stats = stats.merge(more.rename({str(name): f"{name}_readings" for name in more.data_vars}))
+        return self._labelled(posterior), stats
+
+    def _draw(
+        self, model: pm.Model, arrays: dict[str, Any], sweep: Sweep, settings: SamplerSettings
+    ) -> tuple[xr.Dataset, xr.Dataset]:
+        """Draws of one module."""
         try:
-            trace = (_by_nutpie if settings.sampler == "nutpie" else _by_pymc)(self, data, settings)
+            if settings.sampler == "nutpie":
+                trace = self._by_nutpie(model, arrays, settings)
+            else:
+                trace = _by_pymc(model, arrays, settings)
         except (RuntimeError, ValueError) as error:
             # Both samplers say in words of their own that no chain could start.
             raise SpecError(
@@ -133,10 +167,57 @@ class CompiledModel:
         n_draws = posterior.sizes.get("draw", 0)
         if n_draws < settings.draws and not (settings.keep_interrupted and n_draws):
             raise KeyboardInterrupt
-        return labelled(tidy(posterior), data), stats
+        return tidy(posterior), stats
+
+    def _by_nutpie(self, model: pm.Model, arrays: dict[str, Any], settings: SamplerSettings) -> Any:
+        import nutpie
+
+        if model not in self._nutpie:
+            with _quiet():
+                self._nutpie[model] = nutpie.compile_pymc_model(model)
+        # The low-rank mass matrix follows the ridge on which E and the exponents trade off.
+        sampler = nutpie.sample(
+            self._nutpie[model].with_data(**arrays),
+            draws=settings.draws,
+            tune=settings.tune,
+            chains=settings.chains,
+            cores=settings.cores,
+            seed=settings.seed,
+            target_accept=settings.target_accept,
+            **low_rank_adaptation(),
+            progress_bar=settings.progress,
+            save_warmup=False,
+            blocking=False,
+        )
+        try:
+            return sampler.wait()
+        except KeyboardInterrupt:
+            if not settings.keep_interrupted:
+                sampler.cancel()
+                raise
+            with _quiet():
+                return sampler.abort()
+
+    def _joined(self, decided: xr.Dataset, reading: xr.Dataset, data: ModelData, progress: Any = None) -> xr.Dataset:
+        """Draws of both modules along all cells; the readings are moved to the progress of their draw."""
+        import numpy as np
+
+        size = (decided.sizes["chain"], decided.sizes["draw"])
+        draws = {name: _long(reading[name]) for name in readings.READING_VARIABLES}
+        if progress is not None:
+            draws = readings.moved(draws, data, progress)
+        first = law_of(decided, 0)
+        law = vars(readings.laws(first, draws, data.reference)) | {"scatter": draws["scatter"]}
+        order = np.argsort([*self._deciding, *self._reading])
+        along = {}
+        for name, values in law.items():
+            both = np.concatenate([_long(decided[name]), values], axis=1)[:, order]
+            along[name] = (("chain", "draw", "cell"), both.reshape(*size, len(order)))
+        of_cells = [str(name) for name, values in decided.items() if "cell" in values.dims]
+        return decided.drop_vars([*of_cells, "cell"]).assign(along)
 
     def prior(self, draws: int, seed: int) -> xr.Dataset:
-        """Draw from the prior, by the graph that the posterior is drawn from.
+        """Draw from the prior, by the graphs that the posterior is drawn from.
 
         Parameters
         ----------
@@ -150,12 +231,44 @@ class CompiledModel:
         xarray.Dataset
             Shaped as a posterior of one chain.
         """
-        import pymc as pm
+        prior = _prior(self.model, [*LAW_VARIABLES, *NOISE_VARIABLES], draws, seed)
+        if self.reading_model is not None:
+            reading = _prior(self.reading_model, readings.READING_VARIABLES, draws, seed)
+            prior = self._joined(prior, reading, self._first.only(self._reading))
+        return self._labelled(prior)
 
-        names = [*LAW_VARIABLES, *NOISE_VARIABLES]
-        with _quiet():
-            trace = pm.sample_prior_predictive(draws, model=self.model, var_names=names, random_seed=seed)
-        return labelled(tidy(group(trace, "prior")), self._first)
+    def _labelled(self, posterior: xr.Dataset) -> xr.Dataset:
+        """Give the cells their names, the two parts of their names, and whether they decide R."""
+        evals, trains = (list(names) for names in zip(*self.cells, strict=True))
+        decides = [i in self._deciding for i in range(len(self.cells))]
+        names = {"eval_set": evals, "train_set": trains, "decides": decides}
+        return posterior.assign_coords(cell=("cell", self._first.labels), **{k: ("cell", v) for k, v in names.items()})
+
+
+def law_of(posterior: xr.Dataset, cells: int | slice) -> Law:
+    """Law of one cell, arrays of shape (draw,), or of several, (draw, cell)."""
+    return Law(**{name: _long(posterior[name])[:, cells] for name in LAW_VARIABLES})
+
+
+def _long(values: xr.DataArray) -> Any:
+    """Chains and draws as one dimension, which comes first."""
+    data = values.transpose("chain", "draw", ...).to_numpy()
+    return data.reshape(-1, *data.shape[2:])
+
+
+def _progress(posterior: xr.Dataset, data: ModelData) -> Any:
+    """Draws of log R at every point, from the deciding cells (in their order)."""
+    scatter, deviation = _long(posterior["scatter"]), _long(posterior["deviation"])
+    deviations = readings.deviations(law_of(posterior, slice(None)), data, scatter=scatter, deviation=deviation)
+    return readings.progress(law_of(posterior, 0), data, deviations)
+
+
+def _prior(model: pm.Model, names: Sequence[str], draws: int, seed: int) -> xr.Dataset:
+    import pymc as pm
+
+    with _quiet():
+        trace = pm.sample_prior_predictive(draws, model=model, var_names=[*names], random_seed=seed)
+    return tidy(group(trace, "prior"))
 
 
 @contextmanager
@@ -180,41 +293,11 @@ def _quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _by_nutpie(compiled: CompiledModel, data: ModelData, settings: SamplerSettings) -> Any:
-    import nutpie
-
-    if compiled._nutpie is None:
-        with _quiet():
-            compiled._nutpie = nutpie.compile_pymc_model(compiled.model)
-    # The low-rank mass matrix follows the ridge on which E and the exponents trade off.
-    sampler = nutpie.sample(
-        compiled._nutpie.with_data(**data.arrays()),
-        draws=settings.draws,
-        tune=settings.tune,
-        chains=settings.chains,
-        cores=settings.cores,
-        seed=settings.seed,
-        target_accept=settings.target_accept,
-        **low_rank_adaptation(),
-        progress_bar=settings.progress,
-        save_warmup=False,
-        blocking=False,
-    )
-    try:
-        return sampler.wait()
-    except KeyboardInterrupt:
-        if not settings.keep_interrupted:
-            sampler.cancel()
-            raise
-        with _quiet():
-            return sampler.abort()
-
-
-def _by_pymc(compiled: CompiledModel, data: ModelData, settings: SamplerSettings) -> Any:
+def _by_pymc(model: pm.Model, arrays: dict[str, Any], settings: SamplerSettings) -> Any:
     import pymc as pm
 
-    with _quiet(), compiled.model:
-        pm.set_data(data.arrays())
+    with _quiet(), model:
+        pm.set_data(arrays)
         return pm.sample(
             draws=settings.draws,
             tune=settings.tune,
@@ -234,7 +317,8 @@ def _complete(posterior: xr.Dataset, stats: xr.Dataset) -> tuple[xr.Dataset, xr.
     """
     if not posterior.sizes.get("draw", 0):
         return posterior, stats
-    drawn = posterior["deviation"].notnull().sum("draw").to_numpy()
+    first = next(iter(posterior.values()))
+    drawn = first.isel({d: 0 for d in first.dims if d not in ("chain", "draw")}).notnull().sum("draw").to_numpy()
     chains = drawn >= drawn.max() / 2
     kept = {"chain": chains.nonzero()[0], "draw": slice(int(drawn[chains].min()))}
     return posterior.isel(kept), stats.isel(kept)
@@ -243,12 +327,6 @@ def _complete(posterior: xr.Dataset, stats: xr.Dataset) -> tuple[xr.Dataset, xr.
 def tidy(trace: xr.Dataset) -> xr.Dataset:
     """Drop what serves the sampler alone: offsets, slopes, unconstrained values."""
     return trace.drop_vars([str(v) for v in trace.data_vars if str(v).endswith(INNER)]).drop_attrs()
-
-
-def labelled(posterior: xr.Dataset, data: ModelData) -> xr.Dataset:
-    """Give the cells their names and the two parts of their names."""
-    evals, trains = (list(names) for names in zip(*data.cells, strict=True))
-    return posterior.assign_coords(cell=("cell", data.labels), eval_set=("cell", evals), train_set=("cell", trains))
 
 
 def diagnose(posterior: xr.Dataset, stats: xr.Dataset, settings: SamplerSettings) -> tuple[xr.Dataset, list[Note]]:
@@ -268,7 +346,6 @@ def diagnose(posterior: xr.Dataset, stats: xr.Dataset, settings: SamplerSettings
     notes : list of Note
         Codes ``rhat``, ``ess``, ``divergences``, ``bfmi``, ``interrupted``.
     """
-    import arviz_base
     import arviz_stats
     import numpy as np
     import xarray as xr
@@ -281,7 +358,7 @@ def diagnose(posterior: xr.Dataset, stats: xr.Dataset, settings: SamplerSettings
     # What is constant by the model (gamma of Chinchilla's form, c = 0) has no diagnostics.
     varying = [name for name, values in posterior.items() if float(values.max()) > float(values.min())]
     kinds = ("rhat", "ess_bulk", "ess_tail")
-    drawn = posterior[varying].drop_vars(["eval_set", "train_set"])
+    drawn = posterior[varying].drop_vars(["eval_set", "train_set", "decides"], errors="ignore")
     # A chain that never moved has no variance: its R-hat is not a number, and is noted as one that is too large.
     with np.errstate(invalid="ignore", divide="ignore"):
         tables = [
@@ -306,17 +383,25 @@ def diagnose(posterior: xr.Dataset, stats: xr.Dataset, settings: SamplerSettings
     if not value >= MIN_ESS:
         message = f"few independent draws: bulk ESS of {name} is {value:.0f}, below {MIN_ESS}; draw more"
         notes.append(Note("ess", _worse(not value >= _BAD_ESS), message, {"variable": name, "ess_bulk": value}))
-    if diverging := int(stats["diverging"].sum()):
-        total = n_chains * n_draws
+    modules = [end for end in ("", "_readings") if f"diverging{end}" in stats]
+    if diverging := sum(int(stats[f"diverging{end}"].sum()) for end in modules):
+        total = n_chains * n_draws * len(modules)
         message = f"{diverging} of {total} draws diverged: the posterior has corners that were not explored"
         worse = _worse(diverging > _FEW_DIVERGENCES * total)
         notes.append(Note("divergences", worse, message, {"divergences": diverging, "draws": total}))
-    energies = arviz_base.from_dict({"sample_stats": {"energy": stats["energy"].to_numpy()}})
-    energy = float(arviz_stats.bfmi(energies)["energy"].min())
+    energy = min(_bfmi(stats[f"energy{end}"]) for end in modules)
     if energy < MIN_BFMI:
         message = f"the energy mixes slowly (E-BFMI {energy:.2f}, below {MIN_BFMI}): heavy tails; tune longer"
         notes.append(Note("bfmi", "warning", message, {"bfmi": energy}))
     return diagnostics, notes
+
+
+def _bfmi(energy: xr.DataArray) -> float:
+    import arviz_base
+    import arviz_stats
+
+    energies = arviz_base.from_dict({"sample_stats": {"energy": energy.to_numpy()}})
+    return float(arviz_stats.bfmi(energies)["energy"].min())
 
 
 def _worse(serious: bool) -> Severity:

@@ -1,0 +1,238 @@
+"""Evaluations that read the progress R which other losses decide: the second part of a joint fit.
+
+R is decided by every training set's own loss. All other evaluations (tasks, other validation sets) are shifted
+power laws of the R that was found, and do not act back on it: the small runs of a task are nearly at chance, its
+noise is common to many tasks, and where its curve is no shifted power law it would otherwise bend R, and with it the
+forecasts of losses that are well measured. So a fit of two modules, of which the second is cut off from the first
+(Plummer, 2015, doi:10.1007/s11222-014-9503-z; Jacob et al., 2017, arXiv 1708.08719).
+
+The readings are sampled at the mean of R; each draw is then moved to the R that it is joined with, by the readings'
+own posterior covariance, which is exact where the posterior is normal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from bayes_l2l.build import ModelData, coords, effects_of, parameter
+from bayes_l2l.laws import Law, ShiftedPowerLaw, log_reducible
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+    from bayes_l2l.spec import ModelSpec
+
+Floats = npt.NDArray[np.float64]
+
+#: What NUTS reports of every reading: the loss at the reference size besides E, gamma and scatter.
+READING_VARIABLES: Final = ("E", "loss_at_reference", "gamma", "scatter")
+_FEWEST_TO_COMPARE: Final = 10
+
+
+def deciding(data: ModelData) -> list[int]:
+    """Columns of the cells that decide R: of every training set its own loss.
+
+    A training set whose own loss was not measured is represented by its smoothest evaluation: the one with the
+    smallest scatter about a quadratic surface of log loss in log N and log D.
+
+    Parameters
+    ----------
+    data : ModelData
+        All cells.
+
+    Returns
+    -------
+    list of int
+        One column a training set, ascending.
+    """
+    columns: dict[str, list[int]] = {}
+    for i, (_, train_set) in enumerate(data.cells):
+        columns.setdefault(train_set, []).append(i)
+    own = {train: [i for i in cells if data.cells[i][0] == train] for train, cells in columns.items()}
+    return sorted((own[t] or [min(cells, key=lambda i: _roughness(data, i))])[0] for t, cells in columns.items())
+
+
+def _roughness(data: ModelData, column: int) -> tuple[bool, float]:
+    """Scatter of a cell about a quadratic surface; cells with too few runs come last, fewest last."""
+    seen = data.observed[:, column] > 0
+    if seen.sum() < _FEWEST_TO_COMPARE:
+        return True, -float(seen.sum())
+    n, d = data.log_params[seen] - data.reference[0], data.log_tokens[seen] - data.reference[1]
+    surface = np.stack([np.ones_like(n), n, d, n * n, n * d, d * d], axis=1)
+    y = data.log_loss[seen, column]
+    return False, float(np.std(y - surface @ np.linalg.lstsq(surface, y, rcond=None)[0]))
+
+
+def progress(law: Law, data: ModelData, deviation: Floats) -> Floats:
+    """Draws of log R at every point, less that at the reference size.
+
+    Parameters
+    ----------
+    law : Law
+        Of any deciding cell, arrays of shape (draw,).
+    data : ModelData
+        For the sizes of the points and the reference.
+    deviation : ndarray, shape (draw, point)
+        What the runs of each size deviate from R (log R).
+
+    Returns
+    -------
+    ndarray, shape (draw, point)
+    """
+    shape = {name: getattr(law, name)[:, None] for name in ("log_A", "log_B", "alpha", "beta", "gamma", "c")}
+    at_points = log_reducible(data.log_params, data.log_tokens, **shape)
+    at_reference = log_reducible(*data.reference, **shape)
+    return np.asarray((at_points - at_reference) / shape["gamma"] + deviation)
+
+
+def deviations(law: Law, data: ModelData, *, scatter: Floats, deviation: Floats) -> Floats:
+    """Expected deviation of log R of the runs of every size, given the losses that decide R, in each draw.
+
+    Parameters
+    ----------
+    law : Law
+        Of the deciding cells, arrays of shape (draw, cell).
+    data : ModelData
+        The deciding cells.
+    scatter : ndarray, shape (draw, cell)
+        Standard deviation of log loss of each on its own.
+    deviation : ndarray, shape (draw,)
+        Standard deviation of the shared deviation of log R.
+
+    Returns
+    -------
+    ndarray, shape (draw, point)
+        0 where nothing that decides R was measured.
+    """
+    expected = np.zeros((len(deviation), len(data.log_params)))
+    for p, (n, d) in enumerate(zip(np.exp(data.log_params), np.exp(data.log_tokens), strict=True)):
+        loss = law.loss(n, d)
+        sensitivity = law.gamma * (1 - law.E / loss)
+        precision = data.observed[p] / (scatter**2 + data.noise[p] ** 2)
+        prior = 1 / (deviation**2 + data.discrepancy[p] ** 2)
+        pull = (sensitivity * precision * (data.log_loss[p] - np.log(loss))).sum(axis=1)
+        expected[:, p] = pull / (prior + (sensitivity**2 * precision).sum(axis=1))
+    return expected
+
+
+def build_readings(spec: ModelSpec, data: ModelData) -> pm.Model:
+    """Model of the evaluations that read R, with the priors of the spec.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        For the priors of E, excess and gamma, and of the scatter.
+    data : ModelData
+        The reading cells. The data ``progress``, shape (point,), is set before sampling.
+
+    Returns
+    -------
+    pymc.Model
+        With `READING_VARIABLES` along ``cell``.
+    """
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    effects, ones = effects_of(data.cells), pt.ones(len(data.cells))
+    with pm.Model(coords=coords(data)) as model:
+        known = {name: pm.Data(name, value) for name, value in arrays(data, np.zeros(len(data.log_params))).items()}
+        E = parameter("E_fraction", spec.priors["E_fraction"], effects) * known["smallest"]
+        loss = known["smallest"] * (1 + parameter("excess", spec.priors["excess"], effects) * ones)
+        # As in `build`: the data know the slope of log loss in log R, gamma (L - E)/L, not gamma itself.
+        gamma = parameter("gamma", spec.priors["gamma"], effects, shift=pt.log1p(-E / loss)) * ones
+        scatter = parameter("scatter", spec.likelihood.scatter, effects) * ones
+        for name, value in zip(READING_VARIABLES, (E, loss, gamma, scatter), strict=True):
+            pm.Deterministic(name, value, dims="cell")
+        curve = E + (loss - E) * pt.exp(gamma * known["progress"][:, None])
+        variance = scatter**2 + known["noise"] ** 2
+        residual = known["log_loss"] - pt.log(curve)
+        density = -0.5 * (residual**2 / variance + pt.log(2 * np.pi * variance)) * known["observed"]
+        pm.Potential("log_likelihood", density.sum())
+    return model
+
+
+def arrays(data: ModelData, progress: Floats) -> dict[str, Floats]:
+    """What the model of the readings holds as `pm.Data`, by name."""
+    return {name: getattr(data, name) for name in ("log_loss", "observed", "noise", "smallest")} | {
+        "progress": progress
+    }
+
+
+def moved(reading: dict[str, Floats], data: ModelData, progress: Floats) -> dict[str, Floats]:
+    """Readings drawn at the mean of R, each moved to the R of the draw that it is joined with.
+
+    To first order the posterior of a cell's parameters moves by ``-S J' W dF`` when R does: S is their posterior
+    covariance, J the curve's derivative by them, W the precision of the losses and dF what the change of R does to
+    the curve.
+
+    Parameters
+    ----------
+    reading : dict of ndarray, shape (draw, cell)
+        `READING_VARIABLES`.
+    data : ModelData
+        The reading cells.
+    progress : ndarray, shape (draw, point)
+        From `progress`; the readings were drawn at its mean over draws.
+
+    Returns
+    -------
+    dict of ndarray, shape (draw, cell)
+        E, loss_at_reference and gamma; scatter as it was.
+    """
+    mean = progress.mean(axis=0)
+    change = progress - mean
+    result = {name: values.copy() for name, values in reading.items()}
+    for j in range(len(data.cells)):
+        seen = data.observed[:, j] > 0
+        E, loss, gamma, scatter = (reading[name][:, j, None] for name in READING_VARIABLES)
+        smallest = data.smallest[j]
+        fraction, excess = E / smallest, loss / smallest - 1
+        free = np.stack([np.log(fraction / (1 - fraction)), np.log(excess), np.log(gamma)], axis=-1)[:, 0]
+        growth = np.exp(gamma * mean[seen])
+        reducible = (loss - E) * growth
+        curve = E + reducible
+        by_parameter = np.stack(
+            [
+                E * (1 - fraction) * (1 - growth) / curve,
+                smallest * excess * growth / curve,
+                reducible * gamma * mean[seen] / curve,
+            ],
+            axis=-1,
+        )
+        precision = 1 / (scatter**2 + data.noise[seen, j] ** 2)
+        pull = precision * (gamma * reducible / curve) * change[:, seen]
+        step = np.einsum("spk,sp->sk", by_parameter, pull) @ np.atleast_2d(np.cov(free, rowvar=False))
+        logit, log_excess, log_gamma = (free - step).T
+        result["E"][:, j] = smallest / (1 + np.exp(-logit))
+        result["loss_at_reference"][:, j] = smallest * (1 + np.exp(log_excess))
+        result["gamma"][:, j] = np.exp(log_gamma)
+    return result
+
+
+def laws(decided: Law, reading: dict[str, Floats], reference: Sequence[float] | Floats) -> Law:
+    """Laws of the reading cells: the law of a deciding cell, translated.
+
+    Parameters
+    ----------
+    decided : Law
+        Of any deciding cell, arrays of shape (draw,).
+    reading : dict of ndarray, shape (draw, cell)
+        E, loss_at_reference and gamma.
+    reference : sequence of float, shape (2,)
+        Logarithms of N and D at the reference size.
+
+    Returns
+    -------
+    Law
+        Arrays of shape (draw, cell), of one R with `decided`.
+    """
+    source = Law(**{name: value[:, None] for name, value in vars(decided).items()})
+    at_reference: Any = np.log(source.loss(*np.exp(reference)) - source.E)
+    kappa = reading["gamma"] / source.gamma
+    K = np.exp(np.log(reading["loss_at_reference"] - reading["E"]) - kappa * at_reference)
+    law = source.translate(ShiftedPowerLaw(K=K, kappa=kappa, E0=source.E, E1=reading["E"]))
+    return Law(**{name: np.broadcast_to(value, kappa.shape) for name, value in vars(law).items()})
