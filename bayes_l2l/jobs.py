@@ -149,6 +149,7 @@ def _beside(job: Job, forecast: Forecast, ahead: pd.DataFrame, notes: Iterable[N
         pit=pit(forecast.draws, actual),
         trusted=all(note.severity != "serious" for note in notes),
         notes=" ".join(dict.fromkeys(note.code for note in notes if note.severity != "info")),
+        simulated=job.fitted.simulated,
         seconds=round(seconds, 2),
     )
 

@@ -25,7 +25,7 @@ ABOUT: Final = 1.5
 
 _FOLD: Final = ["model", "fold", "cutoff", "held_out"]
 _TEXT: Final = ("model", "fold", "held_out", "cell_kind", "run_id", "train_set", "eval_set", "notes")
-_NEEDED: Final = (*_FOLD, *POINT, "cell_kind", "extrapolation", "actual", "median", "trusted", "notes")
+_NEEDED: Final = (*_FOLD, *POINT, "cell_kind", "extrapolation", "actual", "median", "trusted", "notes", "simulated")
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,8 @@ class Tested:
 
     def __str__(self) -> str:
         if not self.n:
-            return (
-                f"no rollout has tested {self.extrapolation:.3g} times the fitted compute (most: {self.largest:.3g})"
-            )
+            far = f"{self.extrapolation:.3g} times the fitted compute"
+            return f"no rollout has tested {far} (the furthest: {self.largest:.3g})"
         return (
             f"at about {self.extrapolation:.3g} times the fitted compute, {100 * self.level:g}% intervals held "
             f"{100 * self.coverage:.0f}% of {self.n} losses in {self.n_folds} fold{'s' if self.n_folds > 1 else ''}"
@@ -97,7 +96,17 @@ class Rollout:
 
     @classmethod
     def read(cls, path: str | Path) -> Rollout:
-        """Read what `bayes-l2l rollout` wrote, CSV or Parquet.
+        """Read what `bayes-l2l rollout` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            CSV or Parquet file.
+
+        Returns
+        -------
+        Rollout
+            With the notes that its table tells.
 
         Raises
         ------
@@ -115,7 +124,7 @@ class Rollout:
         frame = raw.frame
         if raw.text:
             frame = frame.assign(**{str(c): frame[c].astype("str") if c in _TEXT else typed(frame[c]) for c in frame})
-            frame["trusted"] = frame["trusted"] == "True"
+            frame = frame.assign(**{c: frame[c] == "True" for c in ("trusted", "simulated")})
         for column in ("cutoff", "flops", "extrapolation", "actual", "median"):
             if frame[column].dtype.kind not in "fi" or frame[column].isna().any():
                 raise DataError(f"{path}: column {column!r} must hold a number in every row.")
@@ -131,7 +140,8 @@ class Rollout:
             empty); cell_kind, "own" (the training set's own validation loss), "validation" (another training
             set's) or "test" (any other evaluation); run_id, train_set, eval_set, params, tokens, flops,
             extrapolation; actual, mean, sd, median and quantiles ``q0.05``... (nats/token); crps (percent of the
-            actual loss) and pit, of all draws; trusted and notes (codes), of the fit; seconds, its time.
+            actual loss) and pit, of all draws; trusted and notes (codes), of the fit; whether the runs are
+            simulated; seconds that it took.
         """
         return self.frame.copy()
 
