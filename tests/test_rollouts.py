@@ -236,7 +236,7 @@ def living(group: int) -> list[str]:
     return [state for pgid, state in states if int(pgid) == group and not state.startswith("Z")]
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_at_any_moment_it_goes_on(n_jobs, sweep, tmp_path):
     sweep.table.to_csv(tmp_path / "runs.csv", index=False)
     path, folder = tmp_path / "out.csv", tmp_path / "out.csv.folds"
