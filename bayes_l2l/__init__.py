@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bayes_l2l.forecast import Forecast
     from bayes_l2l.laws import Law, ShiftedPowerLaw
     from bayes_l2l.notes import Note
+    from bayes_l2l.rollouts import Rollout, rollout
     from bayes_l2l.scores import score_table
     from bayes_l2l.spec import ModelSpec, Prior, load_spec, model_names
     from bayes_l2l.sweep import Sweep, read_points, read_sweep
@@ -34,6 +35,8 @@ _HOME = {
     "Law": "laws",
     "ShiftedPowerLaw": "laws",
     "Note": "notes",
+    "Rollout": "rollouts",
+    "rollout": "rollouts",
     "score_table": "scores",
     "ModelSpec": "spec",
     "Prior": "spec",
@@ -52,6 +55,7 @@ __all__ = [
     "ModelSpec",
     "Note",
     "Prior",
+    "Rollout",
     "ShiftedPowerLaw",
     "Sweep",
     "Translation",
@@ -66,6 +70,7 @@ __all__ = [
     "model_names",
     "read_points",
     "read_sweep",
+    "rollout",
     "score_table",
     "simulated_sweep",
 ]

@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     _add_fit(commands)
     _add_forecast(commands)
     _add_translate(commands)
+    _add_rollout(commands)
     _add_score(commands)
     _add_check(commands)
     _add_data(commands)
@@ -93,10 +94,7 @@ def _add_fit(commands: Commands) -> None:
         action="append",
         help="evaluation to fit, or `own`, or `all`; may be repeated (what the mapping says, else all)",
     )
-    parser.add_argument("--draws", type=_count, metavar="N", help="draws a chain that are kept (1000)")
-    parser.add_argument("--tune", type=_count, metavar="N", help="draws a chain for adaptation (1000)")
-    parser.add_argument("--chains", type=_count, metavar="N", help="chains (4)")
-    parser.add_argument("--seed", type=_seed, metavar="N", help="the same seed gives the same draws (0)")
+    _add_draws(parser)
     parser.add_argument("--sampler", choices=("nutpie", "pymc"), help="implementation of NUTS (nutpie)")
     parser.add_argument("--keep-interrupted", action="store_true", help="Ctrl-C keeps what has been drawn")
     _add_progress(parser)
@@ -129,6 +127,11 @@ def _add_forecast(commands: Commands) -> None:
         "--kind", choices=("run", "curve"), default="run", help="a run, which scatters, or the law (run)"
     )
     _add_quantiles(parser)
+    parser.add_argument(
+        "--rollout",
+        metavar="OUT.csv",
+        help="what `bayes-l2l rollout` wrote: notes say how often intervals were right as far out",
+    )
     _add_output(parser)
     parser.set_defaults(command="forecast", parser=parser)
 
@@ -151,6 +154,56 @@ def _add_translate(commands: Commands) -> None:
     _add_output(parser)
     parser.add_argument("--plot", metavar="FILE", type=Path, help="PNG, PDF or SVG file for a picture")
     parser.set_defaults(command="translate")
+
+
+def _add_rollout(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "rollout",
+        summary="forecast the larger runs of a sweep from its smaller ones",
+        text=" Fits what lies below\n"
+        "each cut-off in compute, writes every forecast beside what happened, and shows the scores.\n"
+        "Finished folds are kept in the folder OUT.csv.folds: stopped in whatever way, the same command\ngoes on.",
+        example="  bayes-l2l rollout runs.csv --model joint --model baseline -o rollout.csv\n"
+        "  bayes-l2l rollout gadre --cutoff 2e19 --fold hindcast --jobs 4 -o rollout.csv\n"
+        "  bayes-l2l rollout runs.csv --dask tcp://scheduler:8786 -o rollout.csv",
+    )
+    parser.add_argument("runs", metavar="RUNS", help="CSV or Parquet file, or a data set of `bayes-l2l data list`")
+    parser.add_argument("-o", "--output", metavar="OUT.csv", type=Path, required=True, help="file for the table")
+    parser.add_argument(
+        "--model",
+        metavar="NAME|FILE.toml",
+        action="append",
+        help="model, your own model file, or `baseline`; may be repeated (joint, baseline)",
+    )
+    parser.add_argument(
+        "--cutoff",
+        type=_positive,
+        metavar="C",
+        action="append",
+        help="largest compute that is fitted, in FLOPs; may be repeated (budgets of the sweep)",
+    )
+    parser.add_argument(
+        "--fold",
+        choices=("hindcast", "translation"),
+        action="append",
+        help="predict all sets, or one from the others' large runs and few small ones of its own (both)",
+    )
+    parser.add_argument("--columns", metavar="MAP.toml", help="mapping file: which column means what")
+    parser.add_argument(
+        "--eval-set",
+        metavar="NAME",
+        action="append",
+        help="evaluation to fit, or `own`, or `all`; may be repeated (what the mapping says, else all)",
+    )
+    _add_draws(parser)
+    parser.add_argument(
+        "--resamples", type=_count, metavar="N", default=200, help="of the baseline's bootstrap (200)"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--jobs", type=_count, metavar="N", default=1, help="processes of this machine (1)")
+    where.add_argument("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster that has this package")
+    parser.set_defaults(command="rollout")
 
 
 def _add_score(commands: Commands) -> None:
@@ -214,6 +267,13 @@ def _add_quantiles(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quantiles", type=_levels, metavar="Q,Q,...", help="levels of the table, such as 0.05,0.5,0.95"
     )
+
+
+def _add_draws(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--draws", type=_count, metavar="N", help="draws a chain that are kept (1000)")
+    parser.add_argument("--tune", type=_count, metavar="N", help="draws a chain for adaptation (1000)")
+    parser.add_argument("--chains", type=_count, metavar="N", help="chains (4)")
+    parser.add_argument("--seed", type=_seed, metavar="N", help="the same seed gives the same draws (0)")
 
 
 def _add_output(parser: argparse.ArgumentParser) -> None:

@@ -67,6 +67,40 @@ class BaselineFit:
     max_flops: Mapping[str, float]
     seed: int
 
+    def draw(self, points: pd.DataFrame, *, kind: Kind = "run") -> Forecast:
+        """Refits at new points, as the draws of a forecast.
+
+        Parameters
+        ----------
+        points : DataFrame
+            `params`, `tokens`; `train_set` and `eval_set`, without which a point is forecast for every
+            fitted cell that it may mean; `flops` (6 N D if absent).
+        kind : {"run", "curve"}
+            "run" adds a resampled residual to every draw, as a new run would have one; "curve" is the law.
+
+        Returns
+        -------
+        Forecast
+            In the order of `points`.
+
+        Raises
+        ------
+        ForecastError
+            If `kind` is unknown, or `points` lacks `params` or `tokens`.
+        DataError
+            If a point is of a cell that was not fitted.
+        """
+        if kind not in ("run", "curve"):
+            raise ForecastError(f"kind is {kind!r}; it must be 'run' or 'curve'.")
+        at = expand(points, cells=list(self.cells), max_flops=self.max_flops)
+        rng = np.random.default_rng(self.seed)
+        columns = []
+        for evaluation, train, n, d in zip(*(at[c] for c in _POINT), strict=True):
+            cell = self.cells[evaluation, train]
+            curve = cell.resampled.predict(n, d)
+            columns.append(curve * np.exp(rng.choice(cell.residuals, len(curve))) if kind == "run" else curve)
+        return Forecast(at, np.stack(columns, axis=1), kind)
+
     def forecast(
         self,
         points: pd.DataFrame,
@@ -79,10 +113,9 @@ class BaselineFit:
         Parameters
         ----------
         points : DataFrame
-            `params`, `tokens`; `train_set` and `eval_set`, without which a point is forecast for every
-            fitted cell that it may mean; `flops` (6 N D if absent).
+            As in `draw`.
         kind : {"run", "curve"}
-            "run" adds a resampled residual to every draw, as a new run would have one; "curve" is the law.
+            A run with its noise, or the law.
         quantiles : sequence of float
             Levels in (0, 1), a column each.
 
@@ -99,16 +132,7 @@ class BaselineFit:
         DataError
             If a point is of a cell that was not fitted.
         """
-        if kind not in ("run", "curve"):
-            raise ForecastError(f"kind is {kind!r}; it must be 'run' or 'curve'.")
-        at = expand(points, cells=list(self.cells), max_flops=self.max_flops)
-        rng = np.random.default_rng(self.seed)
-        columns = []
-        for evaluation, train, n, d in zip(*(at[c] for c in _POINT), strict=True):
-            cell = self.cells[evaluation, train]
-            curve = cell.resampled.predict(n, d)
-            columns.append(curve * np.exp(rng.choice(cell.residuals, len(curve))) if kind == "run" else curve)
-        return Forecast(at, np.stack(columns, axis=1), kind).table(quantiles=quantiles)
+        return self.draw(points, kind=kind).table(quantiles=quantiles)
 
 
 def bootstrap(sweep: Sweep | pd.DataFrame, *, law: Form = "kaplan", n_boot: int = 200, seed: int = 0) -> BaselineFit:

@@ -103,13 +103,15 @@ def _forecast(args: argparse.Namespace) -> int:
     from bayes_l2l.fits import load_fit
     from bayes_l2l.forecast import QUANTILES
     from bayes_l2l.output import TABLE_SUFFIXES, check_output
+    from bayes_l2l.rollouts import Rollout
 
     ways = [args.at is not None, args.params is not None or args.tokens is not None, args.flops is not None]
     if sum(ways) != 1 or (args.params is None) != (args.tokens is None):
         args.parser.error("say where: --at POINTS, or --params N --tokens D, or --flops C")
     if args.output:
-        check_output(args.output, inputs=(args.fit, args.at or ""), suffixes=TABLE_SUFFIXES)
+        check_output(args.output, inputs=(args.fit, args.at or "", args.rollout or ""), suffixes=TABLE_SUFFIXES)
     fit = load_fit(args.fit)
+    rollout = Rollout.read(args.rollout) if args.rollout else None
     forecast = fit.forecast(
         _points(args.at, fit) if args.at else None,
         train_set=args.train_set,
@@ -118,6 +120,7 @@ def _forecast(args: argparse.Namespace) -> int:
         tokens=args.tokens,
         flops=args.flops,
         kind=args.kind,
+        rollout=rollout,
     )
     _deliver(forecast.table(quantiles=args.quantiles or QUANTILES), args.output)
     _say_simulated(fit.sweep)
@@ -146,6 +149,37 @@ def _translate(args: argparse.Namespace) -> int:
     for note in translation.notes:
         _say(str(note))
     return _status(fit)
+
+
+def _rollout(args: argparse.Namespace) -> int:
+    from bayes_l2l.datasets import load_sweep
+    from bayes_l2l.output import TABLE_SUFFIXES, as_csv, check_output
+    from bayes_l2l.rollouts import rollout
+
+    models = args.model or ["joint", "baseline"]
+    check_output(args.output, inputs=(args.runs, *models, args.columns or ""), suffixes=TABLE_SUFFIXES)
+    sweep = load_sweep(args.runs, columns=args.columns, eval_sets=_eval_sets(args))
+    _describe(sweep)
+    found = rollout(
+        sweep,
+        models=models,
+        cutoffs=args.cutoff,
+        kinds=args.fold or ("hindcast", "translation"),
+        draws=args.draws,
+        tune=args.tune,
+        chains=args.chains,
+        random_seed=args.seed,
+        resamples=args.resamples,
+        jobs=args.jobs,
+        dask=args.dask,
+        path=args.output,
+        progress=_say,
+    )
+    _say(f"Written: {args.output}")
+    _show(as_csv(found.scores(by=["model", "fold", "cell_kind", "distance"])))
+    for note in found.notes:
+        _say(str(note))
+    return 0 if found.trusted else 1
 
 
 def _score(args: argparse.Namespace) -> int:
@@ -315,6 +349,7 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "fit": _fit,
     "forecast": _forecast,
     "translate": _translate,
+    "rollout": _rollout,
     "score": _score,
     "check": _check,
     "data list": _data_list,

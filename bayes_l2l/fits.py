@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from bayes_l2l.rollouts import Rollout
     from bayes_l2l.sampling import CompiledModel, Sampler, SamplerSettings
 
 #: Version of the file format; files of another version are refused.
@@ -146,6 +147,7 @@ class Fit:
         tokens: float | None = None,
         flops: float | None = None,
         kind: Kind = "run",
+        rollout: Rollout | None = None,
     ) -> Forecast:
         """Forecast losses at a table of points, at one (N, D), or at the compute-optimal size of a budget.
 
@@ -161,6 +163,8 @@ class Fit:
             Budget C in FLOPs, instead of a size: each cell is forecast at the posterior median of its N*(C).
         kind : {"run", "curve"}
             A run, with what runs scatter, or the law itself.
+        rollout : Rollout, optional
+            Of the same model: the notes say how often its intervals were right as far out.
 
         Returns
         -------
@@ -170,7 +174,7 @@ class Fit:
         Raises
         ------
         ForecastError
-            If not exactly one of the three ways is used, or a size is refused.
+            If not exactly one of the three ways is used, a size is refused, or the rollout is of other models.
         DataError
             If a set was not fitted.
         """
@@ -193,7 +197,7 @@ class Fit:
             at = optimal_points(self, flops, cells=cells)
         else:
             at = pd.DataFrame(cells, columns=["eval_set", "train_set"]).assign(params=params, tokens=tokens)
-        return forecast(self, at, kind=kind)
+        return forecast(self, at, kind=kind, rollout=rollout)
 
     def translate(self, source: Cell, target: Cell) -> Translation:
         """Translate the loss of one cell to that of another (Eq. 9 of arXiv 2411.12925).

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bayes_l2l.fits import Fit
+    from bayes_l2l.rollouts import Rollout
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["run", "curve"]
@@ -121,7 +122,7 @@ def summary(draws: Floats, quantiles: Sequence[float]) -> dict[str, Floats]:
     return columns | {f"q{level:g}": value for level, value in zip(levels, values, strict=True)}
 
 
-def forecast(fit: Fit, points: pd.DataFrame, *, kind: Kind = "run") -> Forecast:
+def forecast(fit: Fit, points: pd.DataFrame, *, kind: Kind = "run", rollout: Rollout | None = None) -> Forecast:
     """Forecast losses at given sizes.
 
     Parameters
@@ -133,6 +134,8 @@ def forecast(fit: Fit, points: pd.DataFrame, *, kind: Kind = "run") -> Forecast:
     kind : {"run", "curve"}
         "curve" is the law; "run" adds what a run deviates from it: its own scatter, and the deviation that all
         runs of equal (N, D) share, which is conditioned on the fitted runs of that size.
+    rollout : Rollout, optional
+        Of the same model: the notes say how often its intervals were right as far out.
 
     Returns
     -------
@@ -158,7 +161,11 @@ def forecast(fit: Fit, points: pd.DataFrame, *, kind: Kind = "run") -> Forecast:
         sensitivity = law.gamma * (1 - law.E / loss)
         own = posterior["scatter"].to_numpy()[:, column] * rng.standard_normal(loss.shape)
         loss = loss * np.exp(sensitivity * deviation + own)
-    return Forecast(points=at, draws=loss, kind=kind, notes=(*fit.notes, *_distance(at)))
+    if rollout is None:
+        notes = _distance(at)
+    else:
+        notes = rollout.notes_on(at, model=fit.spec.name, largest_fitted=max(fit.max_flops.values()))
+    return Forecast(points=at, draws=loss, kind=kind, notes=(*fit.notes, *notes))
 
 
 def expand(points: pd.DataFrame, *, cells: Sequence[tuple[str, str]], max_flops: Mapping[str, float]) -> pd.DataFrame:
@@ -289,14 +296,14 @@ def _deviations(fit: Fit, posterior: xr.Dataset, at: pd.DataFrame, rng: np.rando
     return np.stack([drawn[label] for label in labels], axis=1)
 
 
-def _distance(at: pd.DataFrame) -> list[Note]:
-    """Note on points that lie further out than hindcasts have tested."""
+def _distance(at: pd.DataFrame) -> tuple[Note, ...]:
+    """Note on points that lie further out than hindcasts have tested; a rollout of the user's own knows better."""
     far = at[at["extrapolation"] > TESTED_EXTRAPOLATION]
     if not len(far):
-        return []
+        return ()
     most = float(far["extrapolation"].max())
     message = (
         f"{len(far)} of {len(at)} points have up to {most:.0f} times the largest compute fitted; hindcasts have "
         f"tested forecasts to about {TESTED_EXTRAPOLATION:.0f} times: do not trust the intervals there"
     )
-    return [Note("far_extrapolation", "warning", message, {"points": len(far), "extrapolation": most})]
+    return (Note("far_extrapolation", "warning", message, {"points": len(far), "extrapolation": most}),)

@@ -242,7 +242,9 @@ class CompiledModel:
         evals, trains = (list(names) for names in zip(*self.cells, strict=True))
         decides = [i in self._deciding for i in range(len(self.cells))]
         names = {"eval_set": evals, "train_set": trains, "decides": decides}
-        return posterior.assign_coords(cell=("cell", self._first.labels), **{k: ("cell", v) for k, v in names.items()})
+        return posterior.assign_coords(
+            cell=("cell", self._first.labels), **{k: ("cell", v) for k, v in names.items()}
+        )
 
 
 def law_of(posterior: xr.Dataset, cells: int | slice) -> Law:

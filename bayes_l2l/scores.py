@@ -9,8 +9,9 @@ compare. Figures of the tables are in percent of the actual loss.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = npt.NDArray[np.float64]
+Value = TypeVar("Value")
 
 #: Levels of the central intervals that the tables report.
 LEVELS: Final = (0.5, 0.8, 0.9, 0.95)
 #: Widest step between quantile levels (0 and 1 included) from which a CRPS is still computed.
 MAX_STEP: Final = 0.25
+#: Limits of the classes in which distances are reported (times the largest fitted compute).
+DISTANCES: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, np.inf)
 #: Rows of the two tables meet on these; sizes to five digits, as a forecast may be printed with fewer.
 KEYS: Final = ("train_set", "eval_set", "params", "tokens")
 
@@ -173,7 +177,7 @@ def score_table(forecast: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     levels = _quantile_levels(forecast)
-    middle = "median" if "median" in forecast else _column(levels, 0.5)
+    middle = "median" if "median" in forecast else _nearest(levels, 0.5)
     if middle is None:
         raise ForecastError("The forecast table has neither a column 'median' nor 'q0.5': it needs one of the two.")
     fc = _checked(forecast, "forecast", [*{middle, *levels.values()}])
@@ -198,21 +202,56 @@ def score_table(forecast: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
     carried = {c: t[c].to_numpy() for c, t in zip(_CARRIED, (truth, at, at), strict=True) if c in t}
     scored: dict[str, Any] = {key: truth[key].to_numpy() for key in KEYS} | carried
     scored |= {"actual": y, "median": q50}
-    scored |= {"rel_error": 100 * np.abs(q50 - y) / y, "bias": 100 * (q50 - y) / y}
+    return pd.DataFrame(
+        scored | _measures(y, q50, {level: at[column].to_numpy() for level, column in levels.items()})
+    )
+
+
+def score_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Score rows that hold a forecast and what happened side by side, such as those of a rollout.
+
+    Parameters
+    ----------
+    table : DataFrame
+        `actual`, `median`, any quantiles `q<level>`, and `extrapolation`. A `crps` (percent) and a `pit`, which
+        may be those of draws, are kept.
+
+    Returns
+    -------
+    DataFrame
+        The table, with the measures of `score_table` and `distance`, the extrapolation in classes.
+    """
+    y, q50 = (table[c].to_numpy(dtype=float) for c in ("actual", "median"))
+    values = {level: table[column].to_numpy(dtype=float) for level, column in _quantile_levels(table).items()}
+    found = {k: v for k, v in _measures(y, q50, values).items() if k not in table}
+    return table.assign(**found, distance=distance(table["extrapolation"]))
+
+
+def distance(extrapolation: pd.Series) -> pd.Series:
+    """Classes of how many times further than the largest fitted compute a point lies, ordered."""
+    import pandas as pd
+
+    labels = [f"{low:g} to {high:g}" for low, high in pairwise(DISTANCES[:-1])]
+    return pd.cut(extrapolation, DISTANCES, labels=[*labels, f"above {DISTANCES[-2]:g}"])
+
+
+def _measures(y: Floats, q50: Floats, quantiles: Mapping[float, Floats]) -> dict[str, Any]:
+    """What the quantiles of forecasts tell about what happened, by the names of `score_table`."""
+    found: dict[str, Any] = {"rel_error": 100 * np.abs(q50 - y) / y, "bias": 100 * (q50 - y) / y}
+    levels = list(quantiles)
     if levels and np.diff([0, *levels, 1]).max() <= MAX_STEP + 1e-9:
-        values = at[list(levels.values())].to_numpy()
-        scored["crps"] = 100 * crps_quantiles(list(levels), values, y) / y
+        values = np.stack(list(quantiles.values()), axis=1)
+        found["crps"] = 100 * crps_quantiles(levels, values, y) / y
         # between the outermost quantiles by interpolation; beyond them the level is 0 or 1
-        scored["pit"] = [np.interp(v, q, list(levels), left=0, right=1) for q, v in zip(values, y, strict=True)]
+        found["pit"] = [np.interp(v, q, levels, left=0, right=1) for q, v in zip(values, y, strict=True)]
     for level in LEVELS:
-        lower, upper = _column(levels, (1 - level) / 2), _column(levels, (1 + level) / 2)
-        if lower and upper:
-            lo, hi = at[lower].to_numpy(), at[upper].to_numpy()
+        lo, hi = (_nearest(quantiles, side) for side in ((1 - level) / 2, (1 + level) / 2))
+        if lo is not None and hi is not None:
             name = f"{100 * level:.0f}"
-            scored[f"in{name}"] = (lo <= y) & (y <= hi)
-            scored[f"width{name}"] = 100 * (hi - lo) / y
-            scored[f"interval_score{name}"] = 100 * interval_score(lo, hi, y, level=level) / y
-    return pd.DataFrame(scored)
+            found[f"in{name}"] = (lo <= y) & (y <= hi)
+            found[f"width{name}"] = 100 * (hi - lo) / y
+            found[f"interval_score{name}"] = 100 * interval_score(lo, hi, y, level=level) / y
+    return found
 
 
 def summary(scored: pd.DataFrame, *, by: str | Sequence[str] | None = None) -> pd.DataFrame:
@@ -259,9 +298,9 @@ def _quantile_levels(forecast: pd.DataFrame) -> dict[float, str]:
     return dict(sorted((float(c[1:]), c) for c in columns))
 
 
-def _column(levels: dict[float, str], level: float) -> str | None:
-    """Column of a level, which arithmetic may have rounded."""
-    return next((column for known, column in levels.items() if abs(known - level) < 1e-9), None)
+def _nearest(levels: Mapping[float, Value], level: float) -> Value | None:
+    """What belongs to a level, which arithmetic may have rounded."""
+    return next((value for known, value in levels.items() if abs(known - level) < 1e-9), None)
 
 
 def _checked(table: pd.DataFrame, name: str, values: list[str]) -> pd.DataFrame:

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rolled import by_hand
 from synthetic import synthetic_fit
 
 import bayes_l2l
-from bayes_l2l import cli, demo, fits, scores
+from bayes_l2l import cli, demo, fits, jobs, rollouts, scores
 from bayes_l2l.arguments import parser
 from bayes_l2l.datasets import large_runs
 from bayes_l2l.errors import DataError
@@ -24,7 +25,7 @@ from bayes_l2l.notes import Note
 from bayes_l2l.output import as_csv, check_output, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["demo", "fit", "forecast", "translate", "score", "check", "data", "data list", "data fetch"]
+COMMANDS = ["demo", "fit", "forecast", "translate", "rollout", "score", "check", "data", "data list", "data fetch"]
 SUMMARY = ["mean", "sd", "median", "q0.05", "q0.5", "q0.95"]
 CONTRACT = ["train_set", "eval_set", "params", "tokens", "flops", "kind", *SUMMARY, "extrapolation"]
 SIMULATED = "Simulated runs, not measured: simulated from the published laws of arXiv 2411.12925, Table 3"
@@ -526,6 +527,72 @@ def test_check(fit_file, capsys):
     assert (found["rhat"] < 1.02).all()
     assert SIMULATED in shown.err
     assert "0 of 1000 draws diverged" in shown.err
+
+
+def test_rollout_writes_its_table_and_shows_its_scores(capsys, folder):
+    command = "rollout simulated --model baseline --resamples 5 --cutoff 2.3e19 --fold hindcast -o out.csv"
+    assert cli.main(shlex.split(command)) == 0
+    shown = capsys.readouterr()
+    found = table(shown.out)
+    assert found[["model", "fold", "cell_kind", "distance"]].to_numpy().tolist() == [
+        ["baseline", "hindcast", "own", "2 to 5"]
+    ]
+    written = pd.read_csv(folder / "out.csv")
+    assert found["n"].tolist() == [66] == [len(written)]
+    assert found["crps"].item() == pytest.approx(written["crps"].mean(), rel=1e-6)
+    assert "[1/1] baseline, hindcast beyond 2.3e+19 FLOPs: 66 losses" in shown.err
+    assert SIMULATED.partition(": ")[2] in shown.err
+    assert cli.main(shlex.split(command)) == 0
+    assert "1 of 1 folds were finished before" in capsys.readouterr().err
+
+
+def test_rollout_of_a_fit_that_is_not_trusted_ends_with_1(monkeypatch, capsys):
+    untrusted = jobs.run
+
+    def doubt(job):
+        return untrusted(job).assign(trusted=False, notes="rhat")
+
+    monkeypatch.setattr(rollouts, "run", doubt)
+    command = "rollout simulated --model baseline --resamples 5 --cutoff 2.3e19 --fold hindcast -o out.csv"
+    assert cli.main(shlex.split(command)) == 1
+    assert "serious: 1 of 1 folds are of fits that are not to be trusted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("simulated -o out.nc", "its name must end in .csv or .parquet"),
+        ("runs.csv -o runs.csv", "runs.csv is what is read; write to another file"),
+        ("simulated --model joynt -o out.csv", "There is no model 'joynt'"),
+        ("simulated --cutoff 1e30 -o out.csv", "The cut-off 1e+30 FLOPs leaves nothing to fit or nothing to predict"),
+        ("simulated --dask nonsense -o out.csv", "No Dask scheduler answers at 'nonsense'"),
+        ("nosuch.csv -o out.csv", "there is no file and no data set 'nosuch.csv'"),
+    ],
+)
+def test_a_bad_rollout_is_refused(arguments, said, runs, capsys, folder):
+    if "--dask" in arguments:
+        pytest.importorskip("distributed")
+    runs(*ROWS)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert cli.main(["rollout", *shlex.split(arguments)]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert said in shown.err
+    assert "Traceback" not in shown.err
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_forecast_is_held_to_a_rollout(fit_file, capsys, folder):
+    frame = by_hand([15.0, 20.0, 25.0, 25.0])
+    frame.to_csv("rollout.csv", index=False)
+    size = f"forecast {fit_file} --params 3.3e9 --tokens 5.04e10"
+    assert cli.main(shlex.split(f"{size} --rollout rollout.csv")) == 0
+    shown = capsys.readouterr().err
+    assert "info: hindcasts of 'law' at about 21 times the fitted compute, 90% intervals held 100% of 4" in shown
+    assert "Written" not in refused(f"{size} --rollout nosuch.csv", capsys, folder)
+    frame.assign(model="joint").to_csv("rollout.csv", index=False)
+    assert "The model 'law' was not rolled out" in refused(f"{size} --rollout rollout.csv", capsys, folder)
+    assert "is what is read" in refused(f"{size} --rollout rollout.csv -o rollout.csv", capsys, folder)
 
 
 def test_data_list(capsys):

@@ -261,3 +261,20 @@ def test_summary_refuses_what_it_cannot_average():
         scores.summary(scored, by="model")
     with pytest.raises(ForecastError, match="no scored rows"):
         scores.summary(scored.iloc[:0])
+
+
+def test_rows_beside_what_happened_score_as_two_tables_do():
+    forecast, actual = tables(actual=(2.0, 2.5, 3.3))
+    beside = forecast.assign(actual=actual["loss"], extrapolation=[0.5, 7.0, 100.0])
+    found, expected = scores.score_rows(beside), scores.score_table(forecast, actual)
+    shared = [c for c in expected if c not in ("train_set", "eval_set", "params", "tokens", "kind")]
+    pd.testing.assert_frame_equal(found[shared], expected[shared])
+    assert found["distance"].tolist() == ["0 to 1", "5 to 10", "above 50"]
+    kept = scores.score_rows(beside.assign(crps=1.5, pit=0.25))
+    assert (kept[["crps", "pit"]] == [1.5, 0.25]).all(axis=None)
+
+
+def test_classes_of_distance_stay_in_order():
+    beside = tables()[0].assign(actual=2.0, extrapolation=[30.0, 3.0, 15.0])
+    by_distance = scores.summary(scores.score_rows(beside), by="distance")
+    assert by_distance["distance"].tolist() == ["2 to 5", "10 to 20", "20 to 50"]
