@@ -22,8 +22,8 @@ from bayes_l2l.pointfit import Floats
 IDENTITY: Final = ShiftedPowerLaw(K=1.0, kappa=1.0, E0=0.0, E1=0.0)
 
 _KAPPA: Final = (np.log(1e-2), np.log(20.0))  # range searched
-_GRID: Final = 121
-_ZOOMS: Final = 5  # each narrows the search to two of 120 steps
+_GRID: Final = 41
+_ZOOMS: Final = 5  # each narrows the search to two of 40 steps
 _MIN_RUNS: Final = 3
 
 

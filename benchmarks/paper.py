@@ -121,14 +121,14 @@ def _grid(table: Table) -> list[str]:
 
 def show(value: Any, *, digits: int) -> str:
     """One cell of a table: a text, a number, nothing, or a median with its interval."""
-    if value is None or isinstance(value, str):
-        return value or ""
+    if value is None or isinstance(value, str | int):
+        return "" if value is None else str(value)
     if isinstance(value, Sequence):
         middle, low, high = (show(v, digits=digits) for v in value)
         return f"{middle} [{low}, {high}]"
     if abs(value) >= 1e5:
         return f"{value:.3g}"
-    return f"{value:.0f}" if value == round(value) and abs(value) >= 2 else f"{value:.{digits}f}"
+    return f"{value:.{min(digits, 1) if abs(value) >= 10 else digits}f}"
 
 
 def _footnote(section: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from bayes_l2l.sampling import CompiledModel
 #: The 99 levels over which a CRPS is twice the mean pinball loss.
 LEVELS = tuple(np.round(np.arange(0.01, 1, 0.01), 2))
 #: Resamples of the point fits that stand beside a posterior.
-BOOTS: Final = 500
+BOOTS: Final = 200
 #: What is shown of scores: percent of the actual loss, coverage in percent of the runs.
 SCORES = {
     "n": "n",
@@ -111,6 +111,7 @@ def scored(table: pd.DataFrame, actual: pd.DataFrame) -> pd.DataFrame:
 
 
 def averages(rows: pd.DataFrame | Sequence[pd.DataFrame]) -> list[float]:
-    """Mean scores, in the order of `SCORES`."""
+    """Number and mean scores, in the order of `SCORES`."""
     table = rows if isinstance(rows, pd.DataFrame) else pd.concat(list(rows), ignore_index=True)
-    return [float(v) for v in scores.summary(table)[list(SCORES)].iloc[0]]
+    n, *means = scores.summary(table)[list(SCORES)].iloc[0]
+    return [int(n), *map(float, means)]

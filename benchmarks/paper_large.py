@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from bayes_l2l.baselines import bootstrap, fit_point
+from bayes_l2l.baselines import CellFit, bootstrap
 from bayes_l2l.regressions import bootstrap_relation
 from benchmarks import paper_data as paper
 from benchmarks.paper_data import SETS, TASKS, Runs, cell, others, paired
@@ -16,36 +17,31 @@ from benchmarks.paper_fits import BOOTS, SCORES, Table, Work, averages, forecast
 #: A hindcast is fitted to runs of a set up to here, and predicts those from there (FLOPs).
 _HINDCAST: Final = (2.1e18, 2e19)
 
+Cell = tuple[str, str]
+
 
 def pairs(runs: Runs, work: Work) -> list[Table]:
     """Train-to-train on the large runs: one is observed, the other five are predicted."""
     own = runs.own
-    entropies = bootstrap(own.sweep, n_boot=BOOTS, seed=work.seed).cells
-    rows, scores = [], {"joint": [], "bootstrap, E1 fitted": [], "bootstrap, E's bootstrapped": []}
+    laws = bootstrap(own.sweep, n_boot=BOOTS, seed=work.seed).cells
+    rows, found = [], []
     for source in work.some(SETS):
         known = cell(own.stars, source, source)
         targets = others(own.stars, source)
         fit = work.fit(pd.concat([own.sweep, known]), what=f"large run of {source}")
-        scores["joint"].append(scored(forecast(fit, targets), targets))
-        rows.append([source, *averages(scores["joint"][-1])])
+        found.append({"joint": scored(forecast(fit, targets), targets)})
+        rows.append([source, *averages(found[-1]["joint"])])
         for target in targets["train_set"]:
             star = cell(own.stars, target, target)
-            both = paired(cell(own.sweep, source, source), cell(own.sweep, target, target))
-            laws = entropies[source, source], entropies[target, target]
-            least = min(both["x"].min(), known["loss"].min()), both["y"].min()
-            E0, E1 = (np.minimum(law.resampled.E, 0.999 * m) for law, m in zip(laws, least, strict=True))
-            ways = {"bootstrap, E1 fitted": {"E0": float(laws[0].point.E)}}
-            ways["bootstrap, E's bootstrapped"] = {"E0": E0, "E1": E1}
-            for name, given in ways.items():
-                boots = bootstrap_relation(both["x"], both["y"], **given, n_boot=BOOTS, seed=work.seed)
-                scores[name].append(scored(relation_forecast(boots, star, known["loss"]), star))
+            cells = (source, source), (target, target)
+            found.append(by_regression(own.sweep, laws, *cells, star, known["loss"], seed=work.seed))
     return [
         {
             "title": "Train-to-train on the large runs: ordered pairs",
             "text": "The sweep and one large run are known; the large runs of the other sets are predicted, at 20 "
             "times the compute. Percent of the loss.",
             "columns": ["method", *SCORES.values()],
-            "rows": [[name, *averages(found)] for name, found in scores.items()],
+            "rows": _by_method(found),
         },
         {
             "title": "The same by source, joint model",
@@ -67,16 +63,15 @@ def evaluations(runs: Runs, work: Work) -> list[Table]:
     actual = stars.drop(known.index)
     fit = work.fit(pd.concat([sweep, known]), what="sweep, all evaluations, large runs' own losses")
     joint = scored(forecast(fit, actual), actual)
-    E = {t: _entropy(cell(sweep, t, t)) for t in known["train_set"]}
-    habit = []
+    laws = bootstrap(sweep, n_boot=BOOTS, seed=work.seed).cells
+    found = [{"joint": joint}]
     for (evaluation, train), star in actual.groupby(["eval_set", "train_set"]):
-        both = paired(cell(sweep, train, train), cell(sweep, evaluation, train))
-        boots = bootstrap_relation(both["x"], both["y"], E0=E[train], n_boot=BOOTS, seed=work.seed)
-        habit.append(scored(relation_forecast(boots, star, cell(known, train, train)["loss"]), star))
+        cells, loss = ((train, train), (evaluation, train)), cell(known, train, train)["loss"]
+        found.append(by_regression(sweep, laws, *cells, star, loss, seed=work.seed))
     rows = []
     for what, kept in (("validation sets", list(SETS)), ("tasks", tasks)):
-        for name, found in (("joint", joint), ("bootstrap", pd.concat(habit))):
-            rows.append([what, name, *averages(found[found["eval_set"].isin(kept)])])
+        of_kind = [{name: t[t["eval_set"].isin(kept)] for name, t in part.items()} for part in found]
+        rows += [[what, *row] for row in _by_method(of_kind)]
     per = [[e, *averages(joint[joint["eval_set"] == e])] for e in names if e in set(joint["eval_set"])]
     return [
         {
@@ -106,15 +101,18 @@ def ablations(runs: Runs, work: Work) -> list[Table]:
         known = full[["params", "tokens"]].drop_duplicates()
         actual = rest[rest["flops"] > high].merge(known, on=["params", "tokens"])
         folds.append((source, pd.concat([full, rest[rest["flops"] <= low]]), actual))
-    rows = []
+    found, seconds = [], {}
     for model in work.models:
-        found = []
         for source, table, actual in folds:
             fit = work.fit(table, what=f"larger runs of {source} alone", model=model)
-            found.append(scored(forecast(fit, actual), actual))
-        seconds = sum(c["seconds"] for c in work.checks if c["model"] == model)
-        rows.append([model, *averages(found), seconds])
-    rows.append(["bootstrap, E1 fitted", *averages(_hindcast_habit(folds, seed=work.seed)), None])
+            found.append({model: scored(forecast(fit, actual), actual)})
+        seconds[model] = sum(c["seconds"] for c in work.checks if c["model"] == model)
+    for source, table, actual in folds:
+        laws, full = bootstrap(table, n_boot=BOOTS, seed=work.seed).cells, cell(table, source, source)
+        for target, ahead in actual.groupby("train_set"):
+            cells, loss = ((source, source), (str(target), str(target))), paired(full, ahead)["x"]
+            found.append(by_regression(table, laws, *cells, ahead, loss, seed=work.seed))
+    rows = [[*row, seconds.get(row[0])] for row in _by_method(found)]
     return [
         {
             "title": "Ablations: train-to-train hindcasts",
@@ -126,18 +124,55 @@ def ablations(runs: Runs, work: Work) -> list[Table]:
     ]
 
 
-def _hindcast_habit(folds: Any, *, seed: int) -> list[pd.DataFrame]:
-    found = []
-    for source, table, actual in folds:
-        full = cell(table, source, source)
-        E0 = _entropy(full)
-        for target, runs in actual.groupby("train_set"):
-            both, ahead = paired(full, cell(table, target, target)), paired(full, runs)
-            boots = bootstrap_relation(both["x"], both["y"], E0=E0, n_boot=BOOTS, seed=seed)
-            found.append(scored(relation_forecast(boots, ahead, ahead["x"]), runs))
+def by_regression(
+    table: pd.DataFrame,
+    laws: Mapping[Cell, CellFit],
+    source: Cell,
+    target: Cell,
+    actual: pd.DataFrame,
+    loss: Any,
+    *,
+    seed: int,
+) -> dict[str, pd.DataFrame]:
+    """Scores of bootstrapped regressions from one cell to another, by method.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Fitted runs.
+    laws : mapping of (eval_set, train_set) to CellFit
+        Laws of both cells, for their E's.
+    source, target : (str, str)
+        (eval_set, train_set).
+    actual : DataFrame
+        Runs of the target to predict.
+    loss : array-like, shape (n,)
+        The source's losses at their sizes.
+    seed : int
+        Of the resampling.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        With E0 fixed and E1 fitted, and with both E's taken from laws that are refitted to resampled runs.
+    """
+    both = paired(cell(table, *source), cell(table, *target))
+    # A resampled law may end above a loss that its own runs lack.
+    least = 0.999 * min(both["x"].min(), np.min(loss)), 0.999 * both["y"].min()
+    E0, E1 = (np.minimum(laws[c].resampled.E, most) for c, most in zip((source, target), least, strict=True))
+    fixed = float(min(laws[source].point.E, least[0]))
+    ways: dict[str, Any] = {
+        "bootstrap, E1 fitted": {"E0": fixed},
+        "bootstrap, E's bootstrapped": {"E0": E0, "E1": E1},
+    }
+    found = {}
+    for name, given in ways.items():
+        fit = bootstrap_relation(both["x"], both["y"], **given, n_boot=BOOTS, seed=seed)
+        found[name] = scored(relation_forecast(fit, actual, loss), actual)
     return found
 
 
-def _entropy(runs: pd.DataFrame) -> float:
-    """E of Eq. 4, fitted to the runs of one cell."""
-    return float(fit_point(runs["params"], runs["tokens"], runs["loss"]).E)
+def _by_method(found: Sequence[Mapping[str, pd.DataFrame]]) -> list[list[Any]]:
+    """Mean scores of every method, a row each."""
+    names = dict.fromkeys(name for part in found for name in part)
+    return [[name, *averages([part[name] for part in found if name in part])] for name in names]

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 import xarray as xr
 
+from bayes_l2l.baselines import bootstrap
 from bayes_l2l.datasets import DATA_VARIABLE
 from bayes_l2l.laws import Law
 from bayes_l2l.scores import crps_quantiles
-from benchmarks import paper, paper_tables
+from benchmarks import paper, paper_large, paper_tables
 from benchmarks import paper_data as data
 from benchmarks.paper_fits import LEVELS, Work, averages, forecast, scored
 
@@ -62,7 +63,8 @@ def test_names_are_changed_on_both_sides():
         (None, ""),
         ("joint", "joint"),
         (0.9876, "0.99"),
-        (85.0, "85"),
+        (85.0, "85.0"),
+        (30, "30"),
         (1.0, "1.00"),
         (6.787e7, "6.79e+07"),
         ([1.0, 0.951, 1.049], "1.00 [0.95, 1.05]"),
@@ -208,3 +210,28 @@ def test_table_2_of_the_paper(runs, laws):
             assert means[method] == pytest.approx(data.TABLE2[method][i], abs=0.06)
         # these depend on the optimiser: of a kind with the printed ones
         assert means["FLOPs-to-loss"] == pytest.approx(data.TABLE2["FLOPs-to-loss"][i], abs=2)
+
+
+def test_methods_are_averaged_over_what_each_of_them_predicted():
+    def rows(*errors):
+        return pd.DataFrame({"n": 1, **{c: errors for c in ("rel_error", "crps", "in50", "in90", "width90")}})
+
+    found = [{"joint": rows(1.0, 3.0)}, {"boot": rows(5.0)}, {"boot": rows(8.0), "joint": rows(2.0)}]
+    averaged = {name: (n, error) for name, n, error, *_ in paper_large._by_method(found)}
+    assert averaged == {"joint": (3, 2.0), "boot": (2, 6.5)}
+
+
+@pytest.mark.filterwarnings("ignore:DataFrame is highly fragmented")
+def test_regressions_between_the_pairs_of_the_paper(runs):
+    """One of the 30: the interval is wider where both E's are drawn."""
+    own = runs.own
+    sets = [data.EDU, "slimpajama-chunk1"]
+    table = own.sweep[own.sweep["train_set"].isin(sets)]
+    laws = bootstrap(table, n_boot=50).cells
+    source, target = ((s, s) for s in sets)
+    star, loss = data.cell(own.stars, *target), data.cell(own.stars, *source)["loss"]
+    found = paper_large.by_regression(table, laws, source, target, star, loss, seed=1)
+    fitted, drawn = found.values()
+    assert len(fitted) == len(drawn) == 1
+    assert fitted["rel_error"].item() < 1
+    assert fitted["width90"].item() < drawn["width90"].item()
