@@ -167,7 +167,7 @@ def by_regression(
     }
     found = {}
     for name, given in ways.items():
-        fit = bootstrap_relation(both["x"], both["y"], **given, n_boot=BOOTS, seed=seed)
+        fit = bootstrap_relation(both["x"], both["y"], **given, n_boot=len(E0), seed=seed)
         found[name] = scored(relation_forecast(fit, actual, loss), actual)
     return found
 

@@ -214,7 +214,7 @@ def test_table_2_of_the_paper(runs, laws):
 
 def test_methods_are_averaged_over_what_each_of_them_predicted():
     def rows(*errors):
-        return pd.DataFrame({"n": 1, **{c: errors for c in ("rel_error", "crps", "in50", "in90", "width90")}})
+        return pd.DataFrame({"n": 1, **dict.fromkeys(("rel_error", "crps", "in50", "in90", "width90"), errors)})
 
     found = [{"joint": rows(1.0, 3.0)}, {"boot": rows(5.0)}, {"boot": rows(8.0), "joint": rows(2.0)}]
     averaged = {name: (n, error) for name, n, error, *_ in paper_large._by_method(found)}

@@ -85,6 +85,11 @@ def test_refits_with_entropies_of_their_own():
     assert np.corrcoef(E[0], found.resampled.kappa)[0, 1] < -0.3
 
 
+def test_entropies_are_one_or_one_a_refit():
+    with pytest.raises(DataError, match="E0 has 7 values for 50 refits"):
+        bootstrap_relation(X, TRUE(X), E0=np.full(7, 1.9), n_boot=50)
+
+
 @pytest.mark.parametrize(
     ("x", "y", "given", "said"),
     [
