@@ -153,9 +153,9 @@ def bootstrap_relation(
     centre = float(np.median(E0)), None if E1 is None else float(np.median(E1))
     point = fit_relation(source, target, E0=centre[0], E1=centre[1])
     x, y = _checked(source, target, E0, E1)
-    for name, E in (("E0", E0), ("E1", E1)):
-        if np.size(E) not in (1, n_boot):
-            raise DataError(f"{name} has {np.size(E)} values for {n_boot} refits: give one, or one a refit.")
+    for name, size in (("E0", np.size(E0)), ("E1", 1 if E1 is None else np.size(E1))):
+        if size not in (1, n_boot):
+            raise DataError(f"{name} has {size} values for {n_boot} refits: give one, or one a refit.")
     counts = _resample(len(x), n_boot, seed)
     each = [None if E is None else np.broadcast_to(np.asarray(E, dtype=float), n_boot) for E in (E0, E1)]
     K, kappa, found = _solve(x, y, counts, each[0], each[1])
