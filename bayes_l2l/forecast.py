@@ -155,11 +155,13 @@ def forecast(fit: Fit, points: pd.DataFrame, *, kind: Kind = "run", rollout: Rol
     column = [fit.cells.index(cell) for cell in zip(at["eval_set"], at["train_set"], strict=True)]
     law = law_draws(posterior, column)
     loss = law.loss(at["params"].to_numpy(), at["tokens"].to_numpy())
+    scatter = posterior["scatter"].to_numpy()[:, column]
+    loss = loss * np.exp(scatter * _drift(fit, at, len(loss)))
     if kind == "run":
         rng = np.random.default_rng(fit.settings.seed)
         deviation = _deviations(fit, posterior, at, rng)
         sensitivity = law.gamma * (1 - law.E / loss)
-        own = posterior["scatter"].to_numpy()[:, column] * rng.standard_normal(loss.shape)
+        own = scatter * rng.standard_normal(loss.shape)
         loss = loss * np.exp(sensitivity * deviation + own)
     if rollout is None:
         notes = _distance(at)
@@ -294,6 +296,17 @@ def _deviations(fit: Fit, posterior: xr.Dataset, at: pd.DataFrame, rng: np.rando
         delta = pull / precision + rng.standard_normal(precision.size) / np.sqrt(precision)
         drawn[label] = deviation * delta
     return np.stack([drawn[label] for label in labels], axis=1)
+
+
+def _drift(fit: Fit, at: pd.DataFrame, n_draws: int) -> Floats:
+    """Draws of how far every evaluation has drifted off its law at the points, over the scatter of the cell.
+
+    The same draws in every forecast of a fit: a law drifts off once.
+    """
+    reached = fit.sweep.table.groupby("eval_set")["flops"].max()
+    distance = np.log(np.maximum(at["flops"] / at["eval_set"].map(reached), 1.0)).to_numpy()
+    per_fold = np.random.default_rng([fit.settings.seed, 1]).standard_normal((n_draws, len(reached)))
+    return fit.spec.likelihood.drift * per_fold[:, reached.index.get_indexer(at["eval_set"])] * distance
 
 
 def _distance(at: pd.DataFrame) -> tuple[Note, ...]:

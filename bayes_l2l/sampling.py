@@ -133,14 +133,18 @@ class CompiledModel:
                 f"The model was compiled for {len(self.cells)} cells and {sweep.name} has other ones; "
                 "compile it for this sweep."
             )
+        return self.draw(data, settings, name=sweep.name)
+
+    def draw(self, data: ModelData, settings: SamplerSettings, *, name: str) -> tuple[xr.Dataset, xr.Dataset]:
+        """Draw from the posterior given the arrays of a sweep, which messages call `name`; as `sample`."""
         decided = data.only(self._deciding)
-        posterior, stats = self._draw(self.model, decided.arrays(), sweep, settings)
+        posterior, stats = self._module(self.model, decided.arrays(), settings, name)
         if self.reading_model is not None:
             read = data.only(self._reading)
             progress = _progress(posterior, decided)
             kept = replace(settings, draws=posterior.sizes["draw"], chains=posterior.sizes["chain"])
             known = readings.arrays(read, progress.mean(axis=0))
-            reading, more = self._draw(self.reading_model, known, sweep, kept)
+            reading, more = self._module(self.reading_model, known, kept, name)
             same = {"chain": slice(reading.sizes["chain"]), "draw": slice(reading.sizes["draw"])}
             posterior, stats = posterior.isel(same), stats.isel(same)
             posterior = self._joined(posterior, reading, read, _progress(posterior, decided))
@@ -148,8 +152,8 @@ class CompiledModel:
             stats = stats.merge(more.rename({str(name): f"{name}_readings" for name in more.data_vars}))
         return self._labelled(posterior), stats
 
-    def _draw(
-        self, model: pm.Model, arrays: dict[str, Any], sweep: Sweep, settings: SamplerSettings
+    def _module(
+        self, model: pm.Model, arrays: dict[str, Any], settings: SamplerSettings, name: str
     ) -> tuple[xr.Dataset, xr.Dataset]:
         """Draws of one module."""
         try:
@@ -160,7 +164,7 @@ class CompiledModel:
         except (RuntimeError, ValueError) as error:
             # Both samplers say in words of their own that no chain could start.
             raise SpecError(
-                f"The model {self.spec.name!r} could not be sampled on {sweep.name} ({str(error).splitlines()[0]}); "
+                f"The model {self.spec.name!r} could not be sampled on {name} ({str(error).splitlines()[0]}); "
                 "do its priors keep every quantity inside its bounds?"
             ) from error
         posterior, stats = _complete(group(trace, "posterior"), group(trace, "sample_stats"))

@@ -44,7 +44,7 @@ STRUCTURES: Final = {
 _POSITIVE: Final = ("sigma", "nu", "lam", "alpha", "beta")
 _PRIOR_KEYS: Final = ("dist", "kwargs", "dims", "centered", "transform")
 _TOP_KEYS: Final = ("name", "title", "equation", "source", "law", "structure", "priors", "likelihood")
-_LIKELIHOOD_KEYS: Final = ("dist", "fade", "scatter", "deviation", "discrepancy")
+_LIKELIHOOD_KEYS: Final = ("dist", "fade", "scatter", "deviation", "discrepancy", "drift")
 _DISCREPANCY_KEYS: Final = ("at_largest", "rate", "cap")
 _LAW_PRIORS: Final = ("E_fraction", "excess", "share", "alpha", "beta", "gamma")
 _JOINT_PRIORS: Final = ("E_fraction", "excess", "share", "alpha_over_gamma", "beta_over_gamma", "gamma")
@@ -156,6 +156,7 @@ class Likelihood:
     deviation: Prior
     fade: float = 0.0
     discrepancy: Mapping[str, float] = field(default_factory=dict)
+    drift: float = 0.0
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> Likelihood:
@@ -166,15 +167,17 @@ class Likelihood:
                 raise SpecError(f"likelihood has no {key!r}.")
         if record["dist"] != "Normal":
             raise SpecError(f"likelihood.dist is {record['dist']!r}; known is Normal.")
-        fade = record.get("fade", 0.0)
-        if not isinstance(fade, int | float) or isinstance(fade, bool) or not 0 <= fade <= 10:
-            raise SpecError(f"likelihood.fade must be a number from 0 to 10, not {fade!r}.")
+        numbers = {key: record.get(key, 0.0) for key in ("fade", "drift")}
+        for key, value in numbers.items():
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 10:
+                raise SpecError(f"likelihood.{key} must be a number from 0 to 10, not {value!r}.")
         return cls(
             dist=record["dist"],
             scatter=_quantity(record["scatter"], "likelihood.scatter"),
             deviation=_quantity(record["deviation"], "likelihood.deviation", dims=()),
-            fade=float(fade),
+            fade=float(numbers["fade"]),
             discrepancy=_discrepancy(record.get("discrepancy", {})),
+            drift=float(numbers["drift"]),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -185,6 +188,7 @@ class Likelihood:
             "scatter": self.scatter.to_dict(),
             "deviation": self.deviation.to_dict(),
             **({"discrepancy": dict(self.discrepancy)} if self.discrepancy else {}),
+            **({"drift": self.drift} if self.drift else {}),
         }
 
 

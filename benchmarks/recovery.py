@@ -134,9 +134,7 @@ def refit(
 ) -> tuple[Any, dict[str, float]]:
     """Draw from the posterior; once more and three times as long where the chains disagree."""
     for attempt in range(2):
-        trace = sampling._by_nutpie(compiled, data, settings)
-        posterior = sampling.labelled(sampling.tidy(group(trace, "posterior")), data)
-        stats = group(trace, "sample_stats")
+        posterior, stats = compiled.draw(data, settings, name="a simulated sweep")
         found, _ = sampling.diagnose(posterior, stats, settings)
         law = found[[name for name in VARIABLES if name in found]].to_array()
         checks = {
