@@ -83,8 +83,12 @@ class Forecast:
         ForecastError
             If a level is not between 0 and 1.
         """
-        table = self.points[[*_POINT, "flops"]].assign(kind=self.kind, **summary(self.draws, quantiles))
-        return table.assign(extrapolation=self.points["extrapolation"])
+        import pandas as pd
+
+        # One frame of all levels: pandas warns when a hundred columns come one by one.
+        levels = pd.DataFrame(summary(self.draws, quantiles), index=self.points.index)
+        sizes = self.points[[*_POINT, "flops"]].assign(kind=self.kind)
+        return pd.concat([sizes, levels, self.points[["extrapolation"]]], axis=1)
 
     def plot(self, **options: Any) -> Figure:
         """Draw the forecast points with their intervals (see `bayes_l2l.plots.forecast`)."""
