@@ -136,8 +136,9 @@ def forecast(fit: Fit, points: pd.DataFrame, *, kind: Kind = "run", rollout: Rol
     points : pandas.DataFrame
         Columns params, tokens; and train_set, eval_set where not every fitted cell is meant.
     kind : {"run", "curve"}
-        "curve" is the law; "run" adds what a run deviates from it: its own scatter, and the deviation that all
-        runs of equal (N, D) share, which is conditioned on the fitted runs of that size.
+        "curve" is the law, with what it may drift off beyond the runs; "run" adds what a run deviates from it: its
+        own scatter, and the deviation that all runs of equal (N, D) share, which is conditioned on the fitted runs
+        of that size.
     rollout : Rollout, optional
         Of the same model: the notes say how often its intervals were right as far out.
 
@@ -159,12 +160,12 @@ def forecast(fit: Fit, points: pd.DataFrame, *, kind: Kind = "run", rollout: Rol
     column = [fit.cells.index(cell) for cell in zip(at["eval_set"], at["train_set"], strict=True)]
     law = law_draws(posterior, column)
     loss = law.loss(at["params"].to_numpy(), at["tokens"].to_numpy())
+    sensitivity = law.gamma * (1 - law.E / loss)
     scatter = posterior["scatter"].to_numpy()[:, column]
     loss = loss * np.exp(scatter * _drift(fit, at, len(loss)))
     if kind == "run":
         rng = np.random.default_rng(fit.settings.seed)
         deviation = _deviations(fit, posterior, at, rng)
-        sensitivity = law.gamma * (1 - law.E / loss)
         own = scatter * rng.standard_normal(loss.shape)
         loss = loss * np.exp(sensitivity * deviation + own)
     if rollout is None:
@@ -308,9 +309,10 @@ def _drift(fit: Fit, at: pd.DataFrame, n_draws: int) -> Floats:
     The same draws in every forecast of a fit: a law drifts off once.
     """
     reached = fit.sweep.table.groupby("eval_set")["flops"].max()
-    distance = np.log(np.maximum(at["flops"] / at["eval_set"].map(reached), 1.0)).to_numpy()
+    column = [reached.index.tolist().index(name) for name in at["eval_set"]]
+    distance = np.log(np.maximum(at["flops"].to_numpy() / reached.to_numpy()[column], 1.0))
     per_fold = np.random.default_rng([fit.settings.seed, 1]).standard_normal((n_draws, len(reached)))
-    return fit.spec.likelihood.drift * per_fold[:, reached.index.get_indexer(at["eval_set"])] * distance
+    return np.asarray(fit.spec.likelihood.drift * per_fold[:, column] * distance)
 
 
 def _distance(at: pd.DataFrame) -> tuple[Note, ...]:

@@ -6,8 +6,8 @@ noise is common to many tasks, and where its curve is no shifted power law it wo
 forecasts of losses that are well measured. So a fit of two modules, of which the second is cut off from the first
 (Plummer, 2015, doi:10.1007/s11222-014-9503-z; Jacob et al., 2017, arXiv 1708.08719).
 
-The readings are sampled at the mean of R; each draw is then moved to the R that it is joined with, by the readings'
-own posterior covariance, which is exact where the posterior is normal.
+The readings are sampled at the mean of R; each draw is then moved to the R that it is joined with, as far as the
+posterior mean moves to first order, which is exact where the posterior is normal.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, logit
 
 from bayes_l2l.build import ModelData, coords, effects_of, parameter
 from bayes_l2l.laws import Law, ShiftedPowerLaw, log_reducible
@@ -64,7 +65,8 @@ def _roughness(data: ModelData, column: int) -> tuple[bool, float]:
     n, d = data.log_params[seen] - data.reference[0], data.log_tokens[seen] - data.reference[1]
     surface = np.stack([np.ones_like(n), n, d, n * n, n * d, d * d], axis=1)
     y = data.log_loss[seen, column]
-    return False, float(np.std(y - surface @ np.linalg.lstsq(surface, y, rcond=None)[0]))
+    coefficients, _, rank, _ = np.linalg.lstsq(surface, y, rcond=None)
+    return False, float(np.sum((y - surface @ coefficients) ** 2) / (len(y) - rank))
 
 
 def progress(law: Law, data: ModelData, deviation: Floats) -> Floats:
@@ -113,9 +115,9 @@ def deviations(law: Law, data: ModelData, *, scatter: Floats, deviation: Floats)
         loss = law.loss(n, d)
         sensitivity = law.gamma * (1 - law.E / loss)
         precision = data.observed[p] / (scatter**2 + data.noise[p] ** 2)
-        prior = 1 / (deviation**2 + data.discrepancy[p] ** 2)
+        prior = deviation**2 + data.discrepancy[p] ** 2
         pull = (sensitivity * precision * (data.log_loss[p] - np.log(loss))).sum(axis=1)
-        expected[:, p] = pull / (prior + (sensitivity**2 * precision).sum(axis=1))
+        expected[:, p] = prior * pull / (1 + prior * (sensitivity**2 * precision).sum(axis=1))
     return expected
 
 
@@ -151,23 +153,22 @@ def build_readings(spec: ModelSpec, data: ModelData) -> pm.Model:
         variance = scatter**2 + known["noise"] ** 2
         residual = known["log_loss"] - pt.log(curve)
         density = -0.5 * (residual**2 / variance + pt.log(2 * np.pi * variance)) * known["observed"]
-        pm.Potential("log_likelihood", density.sum())
+        pm.Potential("log_likelihood", (known["weight"][:, None] * density).sum())
     return model
 
 
 def arrays(data: ModelData, progress: Floats) -> dict[str, Floats]:
     """What the model of the readings holds as `pm.Data`, by name."""
-    return {name: getattr(data, name) for name in ("log_loss", "observed", "noise", "smallest")} | {
+    return {name: getattr(data, name) for name in ("log_loss", "observed", "noise", "weight", "smallest")} | {
         "progress": progress
     }
 
 
-def moved(reading: dict[str, Floats], data: ModelData, progress: Floats) -> dict[str, Floats]:
-    """Readings drawn at the mean of R, each moved to the R of the draw that it is joined with.
+def moved(reading: dict[str, Floats], data: ModelData, *, progress: Floats, drawn_at: Floats) -> dict[str, Floats]:
+    """Readings drawn at one R, each moved to the R of the draw that it is joined with.
 
-    To first order the posterior of a cell's parameters moves by ``-S J' W dF`` when R does: S is their posterior
-    covariance, J the curve's derivative by them, W the precision of the losses and dF what the change of R does to
-    the curve.
+    To first order the posterior mean moves by the posterior covariance of the parameters and the score, the
+    derivative of the log-likelihood by R (Giordano, Broderick and Jordan, 2018, arXiv 1709.02536).
 
     Parameters
     ----------
@@ -176,38 +177,27 @@ def moved(reading: dict[str, Floats], data: ModelData, progress: Floats) -> dict
     data : ModelData
         The reading cells.
     progress : ndarray, shape (draw, point)
-        From `progress`; the readings were drawn at its mean over draws.
+        From `progress`.
+    drawn_at : ndarray, shape (point,)
+        The progress that the readings were drawn at.
 
     Returns
     -------
     dict of ndarray, shape (draw, cell)
-        E, loss_at_reference and gamma; scatter as it was.
+        E, loss_at_reference and gamma, each within its bounds; scatter as it was.
     """
-    mean = progress.mean(axis=0)
-    change = progress - mean
+    change = progress - drawn_at
     result = {name: values.copy() for name, values in reading.items()}
-    for j in range(len(data.cells)):
+    for j, smallest in enumerate(data.smallest):
         seen = data.observed[:, j] > 0
-        E, loss, gamma, scatter = (reading[name][:, j, None] for name in READING_VARIABLES)
-        smallest = data.smallest[j]
-        fraction, excess = E / smallest, loss / smallest - 1
-        free = np.stack([np.log(fraction / (1 - fraction)), np.log(excess), np.log(gamma)], axis=-1)[:, 0]
-        growth = np.exp(gamma * mean[seen])
-        reducible = (loss - E) * growth
-        curve = E + reducible
-        by_parameter = np.stack(
-            [
-                E * (1 - fraction) * (1 - growth) / curve,
-                smallest * excess * growth / curve,
-                reducible * gamma * mean[seen] / curve,
-            ],
-            axis=-1,
-        )
-        precision = 1 / (scatter**2 + data.noise[seen, j] ** 2)
-        pull = precision * (gamma * reducible / curve) * change[:, seen]
-        step = np.einsum("spk,sp->sk", by_parameter, pull) @ np.atleast_2d(np.cov(free, rowvar=False))
-        logit, log_excess, log_gamma = (free - step).T
-        result["E"][:, j] = smallest / (1 + np.exp(-logit))
+        E, loss, gamma, scatter = (reading[name][:, [j]] for name in READING_VARIABLES)
+        free = np.concatenate([logit(E / smallest), np.log(loss / smallest - 1), np.log(gamma)], axis=1)
+        curve = E + (loss - E) * np.exp(gamma * drawn_at[seen])
+        precision = data.weight[seen] / (scatter**2 + data.noise[seen, j] ** 2)
+        score = precision * (data.log_loss[seen, j] - np.log(curve)) * gamma * (1 - E / curve)
+        covariance = (free - free.mean(axis=0)).T @ (score - score.mean(axis=0)) / len(free)
+        logit_E, log_excess, log_gamma = (free + change[:, seen] @ covariance.T).T
+        result["E"][:, j] = smallest * expit(logit_E)
         result["loss_at_reference"][:, j] = smallest * (1 + np.exp(log_excess))
         result["gamma"][:, j] = np.exp(log_gamma)
     return result

@@ -141,13 +141,18 @@ class CompiledModel:
         posterior, stats = self._module(self.model, decided.arrays(), settings, name)
         if self.reading_model is not None:
             read = data.only(self._reading)
-            progress = _progress(posterior, decided)
+            mean = _progress(posterior, decided).mean(axis=0)
             kept = replace(settings, draws=posterior.sizes["draw"], chains=posterior.sizes["chain"])
-            known = readings.arrays(read, progress.mean(axis=0))
+            # Draws of the modules are paired: with one seed they would not be independent.
+            kept = replace(kept, seed=settings.seed + 1)
+            known = readings.arrays(read, mean)
             reading, more = self._module(self.reading_model, known, kept, name)
+            # Either module may have been interrupted.
             same = {"chain": slice(reading.sizes["chain"]), "draw": slice(reading.sizes["draw"])}
             posterior, stats = posterior.isel(same), stats.isel(same)
-            posterior = self._joined(posterior, reading, read, _progress(posterior, decided))
+            draws = {name: _long(reading[name]) for name in readings.READING_VARIABLES}
+            draws = readings.moved(draws, read, progress=_progress(posterior, decided), drawn_at=mean)
+            posterior = self._joined(posterior, draws, read.reference)
             more = more.assign_coords(chain=stats["chain"], draw=stats["draw"])
             stats = stats.merge(more.rename({str(name): f"{name}_readings" for name in more.data_vars}))
         return self._labelled(posterior), stats
@@ -202,19 +207,15 @@ class CompiledModel:
             with _quiet():
                 return sampler.abort()
 
-    def _joined(self, decided: xr.Dataset, reading: xr.Dataset, data: ModelData, progress: Any = None) -> xr.Dataset:
-        """Draws of both modules along all cells; the readings are moved to the progress of their draw."""
+    def _joined(self, decided: xr.Dataset, reading: dict[str, Any], reference: Any) -> xr.Dataset:
+        """Draws of both modules along all cells."""
         import numpy as np
 
         size = (decided.sizes["chain"], decided.sizes["draw"])
-        draws = {name: _long(reading[name]) for name in readings.READING_VARIABLES}
-        if progress is not None:
-            draws = readings.moved(draws, data, progress)
-        first = law_of(decided, 0)
-        law = vars(readings.laws(first, draws, data.reference)) | {"scatter": draws["scatter"]}
+        law = readings.laws(law_of(decided, 0), reading, reference)
         order = np.argsort([*self._deciding, *self._reading])
         along = {}
-        for name, values in law.items():
+        for name, values in (vars(law) | {"scatter": reading["scatter"]}).items():
             both = np.concatenate([_long(decided[name]), values], axis=1)[:, order]
             along[name] = (("chain", "draw", "cell"), both.reshape(*size, len(order)))
         of_cells = [str(name) for name, values in decided.items() if "cell" in values.dims]
@@ -237,18 +238,18 @@ class CompiledModel:
         """
         prior = _prior(self.model, [*LAW_VARIABLES, *NOISE_VARIABLES], draws, seed)
         if self.reading_model is not None:
-            reading = _prior(self.reading_model, readings.READING_VARIABLES, draws, seed)
-            prior = self._joined(prior, reading, self._first.only(self._reading))
+            # With the same seed, variables of one place in both modules would be drawn alike.
+            drawn = _prior(self.reading_model, readings.READING_VARIABLES, draws, seed + 1)
+            reading = {name: _long(drawn[name]) for name in readings.READING_VARIABLES}
+            prior = self._joined(prior, reading, self._first.reference)
         return self._labelled(prior)
 
     def _labelled(self, posterior: xr.Dataset) -> xr.Dataset:
         """Give the cells their names, the two parts of their names, and whether they decide R."""
         evals, trains = (list(names) for names in zip(*self.cells, strict=True))
         decides = [i in self._deciding for i in range(len(self.cells))]
-        names = {"eval_set": evals, "train_set": trains, "decides": decides}
-        return posterior.assign_coords(
-            cell=("cell", self._first.labels), **{k: ("cell", v) for k, v in names.items()}
-        )
+        names = {"cell": self._first.labels, "eval_set": evals, "train_set": trains, "decides": decides}
+        return posterior.assign_coords({name: ("cell", values) for name, values in names.items()})
 
 
 def law_of(posterior: xr.Dataset, cells: int | slice) -> Law:

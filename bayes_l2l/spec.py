@@ -149,6 +149,10 @@ class Likelihood:
         How far small runs may lie from the law, together: the shared deviation has the additional standard
         deviation ``at_largest (C / largest C)^-rate``, at most ``cap``. Small runs tell little about large
         ones, and this is how much. Empty for none.
+    drift : float
+        How far the loss of an evaluation may drift off its law beyond the runs, on all training sets together:
+        standard deviation of log loss, over the cell's scatter, for every factor e of compute beyond the largest
+        that the evaluation was fitted on. 0 for none.
     """
 
     dist: str

@@ -43,7 +43,6 @@ import numpy as np
 import pandas as pd
 
 from bayes_l2l import sampling
-from bayes_l2l._compat import group
 from bayes_l2l.build import LAW_VARIABLES, ModelData
 from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN, Law, law_loss
 from bayes_l2l.simulation import PUBLISHED_LAWS
