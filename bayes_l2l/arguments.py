@@ -128,6 +128,11 @@ def _add_forecast(commands: Commands) -> None:
         "--kind", choices=("run", "curve"), default="run", help="a run, which scatters, or the law (run)"
     )
     parser.add_argument(
+        "--source",
+        metavar="EVAL@TRAIN",
+        help="of a model of pairs: the cell, or the training set, to forecast from (all that have a run of the size)",
+    )
+    parser.add_argument(
         "--quantiles", type=_levels, metavar="Q,Q,...", help="levels of the table, such as 0.05,0.5,0.95"
     )
     _add_output(parser)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from bayes_l2l._compat import group, low_rank_adaptation
-from bayes_l2l.build import INNER, LAW_VARIABLES, NOISE_VARIABLES, ModelData, build
+from bayes_l2l.build import INNER, LAW_VARIABLES, NOISE_VARIABLES, RELATION_VARIABLES, ModelData, build
 from bayes_l2l.errors import DataError, SpecError
 from bayes_l2l.notes import Note, Severity
+from bayes_l2l.pairs import PairData, build_pairs
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -83,14 +84,19 @@ class CompiledModel:
     spec : ModelSpec
         What is believed.
     sweep : Sweep
-        The first runs; later ones must have the same cells.
+        The first runs; later ones must have the same cells, and the same pairs of them in structure "pairs".
     """
 
     def __init__(self, spec: ModelSpec, sweep: Sweep) -> None:
         self.spec = spec
-        self._first = ModelData.of(sweep, likelihood=spec.likelihood)
+        self._sweep = sweep
+        self._first = _arranged(spec, sweep)
         self.cells = self._first.cells
-        self.model: pm.Model = build(spec, self._first)
+        self.model: pm.Model
+        if isinstance(self._first, PairData):
+            self.model = build_pairs(spec, self._first)
+        else:
+            self.model = build(spec, self._first)
         self._nutpie: Any = None
 
     def sample(self, sweep: Sweep, settings: SamplerSettings) -> tuple[xr.Dataset, xr.Dataset]:
@@ -106,7 +112,9 @@ class CompiledModel:
         Returns
         -------
         posterior, sample_stats : xarray.Dataset
-            Dims chain, draw, and cell ("eval|train", with coordinates ``eval_set`` and ``train_set``).
+            Dims chain, draw, and cell ("eval|train", with coordinates ``eval_set`` and ``train_set``); in structure
+            "pairs" instead of cell pair ("eval@train -> eval@train", with coordinates ``source`` and ``target``, and
+            ``eval_set`` and ``train_set`` of the target).
 
         Raises
         ------
@@ -115,10 +123,11 @@ class CompiledModel:
         SpecError
             If no chain can start: a prior lets a quantity leave its bounds.
         """
-        data = ModelData.of(sweep, likelihood=self.spec.likelihood)
-        if data.cells != self.cells:
+        data = self._first if sweep is self._sweep else _arranged(self.spec, sweep)
+        if data.labels != self._first.labels:
+            what = "pairs" if isinstance(data, PairData) else "cells"
             raise DataError(
-                f"The model was compiled for {len(self.cells)} cells and {sweep.name} has other ones; "
+                f"The model was compiled for {len(self._first.labels)} {what} and {sweep.name} has other ones; "
                 "compile it for this sweep."
             )
         try:
@@ -152,10 +161,18 @@ class CompiledModel:
         """
         import pymc as pm
 
-        names = [*LAW_VARIABLES, *NOISE_VARIABLES]
+        names = [*LAW_VARIABLES, *RELATION_VARIABLES, *NOISE_VARIABLES]
+        names = [name for name in names if name in self.model.named_vars]
         with _quiet():
             trace = pm.sample_prior_predictive(draws, model=self.model, var_names=names, random_seed=seed)
         return labelled(tidy(group(trace, "prior")), self._first)
+
+
+def _arranged(spec: ModelSpec, sweep: Sweep) -> ModelData | PairData:
+    """A sweep as the model conditions on it."""
+    if spec.structure == "pairs":
+        return PairData.of(sweep, spec=spec)
+    return ModelData.of(sweep, likelihood=spec.likelihood)
 
 
 @contextmanager
@@ -178,7 +195,7 @@ def _quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
-def _by_nutpie(compiled: CompiledModel, data: ModelData, settings: SamplerSettings) -> Any:
+def _by_nutpie(compiled: CompiledModel, data: ModelData | PairData, settings: SamplerSettings) -> Any:
     import nutpie
 
     if compiled._nutpie is None:
@@ -208,7 +225,7 @@ def _by_nutpie(compiled: CompiledModel, data: ModelData, settings: SamplerSettin
             return sampler.abort()
 
 
-def _by_pymc(compiled: CompiledModel, data: ModelData, settings: SamplerSettings) -> Any:
+def _by_pymc(compiled: CompiledModel, data: ModelData | PairData, settings: SamplerSettings) -> Any:
     import pymc as pm
 
     with _quiet(), compiled.model:
@@ -232,7 +249,8 @@ def _complete(posterior: xr.Dataset, stats: xr.Dataset) -> tuple[xr.Dataset, xr.
     """
     if not posterior.sizes.get("draw", 0):
         return posterior, stats
-    drawn = posterior["deviation"].notnull().sum("draw").to_numpy()
+    one = posterior["scatter"].notnull()
+    drawn = one.all([dim for dim in one.dims if dim not in ("chain", "draw")]).sum("draw").to_numpy()
     chains = drawn >= drawn.max() / 2
     kept = {"chain": chains.nonzero()[0], "draw": slice(int(drawn[chains].min()))}
     return posterior.isel(kept), stats.isel(kept)
@@ -243,10 +261,9 @@ def tidy(trace: xr.Dataset) -> xr.Dataset:
     return trace.drop_vars([str(v) for v in trace.data_vars if str(v).endswith(INNER)]).drop_attrs()
 
 
-def labelled(posterior: xr.Dataset, data: ModelData) -> xr.Dataset:
-    """Give the cells their names and the two parts of their names."""
-    evals, trains = (list(names) for names in zip(*data.cells, strict=True))
-    return posterior.assign_coords(cell=("cell", data.labels), eval_set=("cell", evals), train_set=("cell", trains))
+def labelled(posterior: xr.Dataset, data: ModelData | PairData) -> xr.Dataset:
+    """Give the cells, or the pairs of cells, their names and the parts of their names."""
+    return posterior.assign_coords(data.coordinates)
 
 
 def diagnose(posterior: xr.Dataset, stats: xr.Dataset, settings: SamplerSettings) -> tuple[xr.Dataset, list[Note]]:
@@ -279,7 +296,7 @@ def diagnose(posterior: xr.Dataset, stats: xr.Dataset, settings: SamplerSettings
     # What is constant by the model (gamma of Chinchilla's form, c = 0) has no diagnostics.
     varying = [name for name, values in posterior.items() if float(values.max()) > float(values.min())]
     kinds = ("rhat", "ess_bulk", "ess_tail")
-    drawn = posterior[varying].drop_vars(["eval_set", "train_set"])
+    drawn = posterior[varying].drop_vars(["eval_set", "train_set", "source", "target"], errors="ignore")
     # A chain that never moved has no variance: its R-hat is not a number, and is noted as one that is too large.
     with np.errstate(invalid="ignore", divide="ignore"):
         tables = [
