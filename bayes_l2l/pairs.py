@@ -45,7 +45,7 @@ class PairData:
         Cells of every pair, as places in ``runs.cells``.
     E_centre, E_spread : ndarray, shape (cell,)
         What is believed about E before the relations are seen: its fraction of the cell's smallest loss is
-        logit-normal with this mean and standard deviation.
+        logit-normal with this mean and standard deviation; all 0 where E is held fixed.
     """
 
     runs: ModelData
@@ -137,7 +137,9 @@ class PairData:
             arrays[f"loss{i}"] = np.exp(np.where(both == 1, log_loss, reference))
             arrays[f"noise{i}"] = runs.noise[:, cells] ** 2
             arrays[f"smallest{i}"] = runs.smallest[cells]
-            arrays[f"E_centre{i}"], arrays[f"E_spread{i}"] = self.E_centre[cells], self.E_spread[cells]
+            arrays[f"E_centre{i}"] = self.E_centre[cells]
+            if self.E_spread.any():
+                arrays[f"E_spread{i}"] = self.E_spread[cells]
         # Relative to the largest run of the pair: a larger one of the source alone says nothing about the relation.
         weight = both * runs.weight[:, None]
         return arrays | {"weight": weight / weight.max(axis=0)}
@@ -203,6 +205,8 @@ def entropy_priors(sweep: Sweep, runs: ModelData, *, spec: ModelSpec) -> tuple[F
 
     weak = spec.priors["E_fraction"].kwargs
     centre, spread = (np.full(len(runs.cells), weak[key], dtype=float) for key in ("mu", "sigma"))
+    if not spec.bootstrap:
+        spread = np.zeros_like(spread)
     counts = runs.observed.sum(axis=0)
     enough = {cell for cell, n in zip(runs.cells, counts, strict=True) if n >= MIN_RUNS}
     table = sweep.table
@@ -215,7 +219,9 @@ def entropy_priors(sweep: Sweep, runs: ModelData, *, spec: ModelSpec) -> tuple[F
             continue
         E = fits[cell].resampled.E if spec.bootstrap else np.array([fits[cell].point.E])
         low, middle, high = np.quantile(_logit(E / runs.smallest[i]), [0.16, 0.5, 0.84])
-        centre[i], spread[i] = middle, np.hypot((high - low) / 2, spec.law_error)
+        centre[i] = middle
+        if spec.bootstrap:
+            spread[i] = np.hypot((high - low) / 2, spec.law_error)
     return centre, spread
 
 
@@ -243,28 +249,28 @@ def build_pairs(spec: ModelSpec, data: PairData) -> pm.Model:
     import pymc as pm
     import pytensor.tensor as pt
 
-    targets = [target for _, target in data.pairs]
+    of_pair = [(*target, source[1]) for source, target in data.pairs]
     effects = {}
-    for dim, own in zip(("eval_set", "train_set"), zip(*targets, strict=True), strict=True):
+    for dim, own in zip(("eval_set", "train_set", "source_set"), zip(*of_pair, strict=True), strict=True):
         names = sorted(set(own))
         effects[dim] = (names, [names.index(name) for name in own])
     coords = {"pair": data.labels} | {dim: names for dim, (names, _) in effects.items()}
-    ones = np.ones(len(targets))
+    ones = np.ones(len(of_pair))
 
     with pm.Model(coords=coords) as model:
         known = {name: pm.Data(name, value) for name, value in data.arrays().items()}
 
         def entropy(side: int) -> Any:
             logit = known[f"E_centre{side}"]
-            if spec.bootstrap:
+            if f"E_spread{side}" in known:
                 offset = pm.Normal(f"E{side}_offset", 0.0, 1.0, dims="pair")
                 logit = logit + known[f"E_spread{side}"] * offset
             return known[f"smallest{side}"] * pt.sigmoid(logit)
 
         def value(name: str, shift: Any) -> Any:
-            # What all pairs have in common has no pair whose data could say where it is.
-            along = {"shift": shift} if spec.priors[name].dims else {}
-            return _parameter(name, spec.priors[name], effects, **along) * ones
+            # What all pairs have in common is where the data of all of them say.
+            shift = shift if spec.priors[name].dims else shift.mean()
+            return _parameter(name, spec.priors[name], effects, shift=shift) * ones
 
         E0, E1 = entropy(0), entropy(1)
         x_ref, y_ref = known["reference0"], known["reference1"]

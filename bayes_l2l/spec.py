@@ -33,9 +33,9 @@ DISTRIBUTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 #: What a prior's value may be passed through; the transform keeps a quantity inside its bounds.
 TRANSFORMS: Final = ("exp", "sigmoid")
-#: Dimensions along which a prior may vary: cells or ordered pairs of them, or one of the two names of a cell, of the
-#: target in a pair (crossed effects).
-DIMS: Final = ("cell", "pair", "train_set", "eval_set")
+#: Dimensions along which a prior may vary: cells, or one of the two names of a cell (crossed effects); ordered pairs
+#: of cells, or one of the names of the target, or the training set of the source.
+DIMS: Final = ("cell", "pair", "train_set", "eval_set", "source_set")
 #: How the laws of several cells hang together.
 STRUCTURES: Final = {
     "separate": "every cell has a law of its own; the laws resemble each other by their priors",
@@ -414,6 +414,9 @@ def _quantity(record: Any, where: str, *, dims: tuple[str, ...] = ("cell",)) -> 
     if prior.dims not in ((), dims):
         may = f"may be {', '.join(dims)} or nothing" if dims else "must be left out: it is one number"
         raise SpecError(f"{where}.dims {may}; it is {', '.join(prior.dims)}.")
+    terms = [term for value in prior.kwargs.values() if isinstance(value, tuple) for term in value]
+    if dims != ("pair",) and any(term.dims == ("source_set",) for term in terms):
+        raise SpecError(f"{where} has an effect along source_set, which only structure = 'pairs' has.")
     return prior
 
 

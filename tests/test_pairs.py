@@ -99,6 +99,12 @@ def changed(**parts):
     return top
 
 
+def borrowed():
+    """The joint model with the prior of kappa for its gamma."""
+    priors, kappa = record("joint")["priors"], record()["priors"]["kappa"]
+    return record("joint", priors=priors | {"gamma": kappa | {"dims": "cell"}})
+
+
 @pytest.mark.parametrize(
     ("made", "message"),
     [
@@ -117,6 +123,7 @@ def changed(**parts):
         (lambda: changed(priors__gamma=1.0), "priors (structure = 'pairs') has an unknown key 'gamma'"),
         (lambda: changed(priors__kappa__dims="cell"), "priors.kappa.dims may be pair or nothing; it is cell."),
         (lambda: changed(priors__E_fraction=0.5), "priors.E_fraction must be Normal with numbers for mu and sigma"),
+        (borrowed, "priors.gamma has an effect along source_set, which only structure = 'pairs' has."),
         (lambda: changed(likelihood__deviation=0.1), "likelihood has an unknown key 'deviation'"),
         (lambda: changed(likelihood__nu=4.0), "likelihood.nu, the degrees of freedom, belongs to dist = 'StudentT'"),
         (lambda: changed(likelihood__dist="StudentT"), "likelihood.nu, the degrees of freedom, belongs to"),
@@ -213,12 +220,19 @@ def test_a_sweep_without_such_pairs_is_refused(sweep, relation_, message):
 
 @pytest.mark.parametrize("name", PAIRS)
 def test_the_models_likelihood_is_computed_by_hand_from_what_it_reports(name, sweep):
+    try:  # PyTensor has moved it
+        from pytensor.graph.traversal import ancestors
+    except ImportError:
+        from pytensor.graph.basic import ancestors
+
     spec = load_spec(name)
     table = sweep.table.assign(loss_se=np.where(sweep.table.index % 3 == 0, 0.01, np.nan))
     others = table.assign(eval_set="task", loss=table["loss"] * 1.1 + 0.2)
     both = Sweep.from_table(pd.concat([table, others], ignore_index=True))
     data = PairData.of(both, spec=replace(spec, bootstrap=min(spec.bootstrap, 10)))
     model = build_pairs(spec, data)
+    # nutpie refuses new data for an array that the model does not use
+    assert set(data.arrays()) <= {node.name for node in ancestors([model["log_likelihood"]])}
     point = some_point(model)
     student = spec.likelihood.nu is not None
     names = ["K", "kappa", "E0", "E1", "scatter", "log_likelihood", *(["nu"] if student else [])]
