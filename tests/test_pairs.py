@@ -264,7 +264,7 @@ def test_the_models_likelihood_is_computed_by_hand_from_what_it_reports(name, sw
 def test_what_is_simulated_is_recovered(fitted):
     """Exponents, scales and curves of all six relations, the latter within a tenth of a percent."""
     posterior = fitted.posterior
-    assert posterior.sizes == {"chain": 2, "draw": 400, "pair": 6}
+    assert posterior["K"].sizes == {"chain": 2, "draw": 400, "pair": 6}
     for pair in posterior["pair"].values:
         one = posterior.sel(pair=pair)
         source, target = (str(one[side].values).split("@")[1] for side in ("source", "target"))
