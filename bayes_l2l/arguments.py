@@ -132,6 +132,11 @@ def _add_forecast(commands: Commands) -> None:
         metavar="OUT.csv",
         help="what `bayes-l2l rollout` wrote: notes say how often intervals were right as far out",
     )
+    parser.add_argument(
+        "--source",
+        metavar="EVAL@TRAIN",
+        help="of a model of pairs: the cell, or the training set, to forecast from (all that have a run of the size)",
+    )
     _add_output(parser)
     parser.set_defaults(command="forecast", parser=parser)
 

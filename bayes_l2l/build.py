@@ -22,6 +22,8 @@ Floats = npt.NDArray[np.float64]
 
 #: What a fit reports of every cell, in this order.
 LAW_VARIABLES: Final = ("E", "log_A", "log_B", "alpha", "beta", "gamma", "c")
+#: What it reports of every ordered pair of cells, where these are related one by one (structure "pairs").
+RELATION_VARIABLES: Final = ("K", "kappa", "E0", "E1")
 #: What it reports of the likelihood.
 NOISE_VARIABLES: Final = ("scatter", "deviation")
 _WIDE: Final = 0.05  # of log loss
@@ -130,6 +132,12 @@ class ModelData:
         along = {name: getattr(self, name)[:, columns] for name in ("log_loss", "observed", "noise")}
         cells = [self.cells[i] for i in columns]
         return replace(self, cells=cells, smallest=self.smallest[list(columns)], **along)
+
+    @property
+    def coordinates(self) -> dict[str, tuple[str, list[str]]]:
+        """Names along the posterior's dimension ``cell``, and both parts of them."""
+        evals, trains = (list(names) for names in zip(*self.cells, strict=True))
+        return {"cell": ("cell", self.labels), "eval_set": ("cell", evals), "train_set": ("cell", trains)}
 
     def arrays(self) -> dict[str, Floats]:
         """What the model holds as `pm.Data`, by name."""
@@ -342,6 +350,6 @@ def parameter(
         value = getattr(pm, prior.dist)(f"{name}_drawn", **arguments, dims=dims, initval=start)
     if prior.transform:
         value = {"exp": pt.exp, "sigmoid": pt.sigmoid}[prior.transform](value)
-    if name not in (*LAW_VARIABLES, *NOISE_VARIABLES):
+    if name not in (*LAW_VARIABLES, *RELATION_VARIABLES, *NOISE_VARIABLES):
         pm.Deterministic(name, value, dims=dims)
     return value

@@ -121,6 +121,7 @@ def _forecast(args: argparse.Namespace) -> int:
         flops=args.flops,
         kind=args.kind,
         rollout=rollout,
+        source=args.source,
     )
     _deliver(forecast.table(quantiles=args.quantiles or QUANTILES), args.output)
     _say_simulated(fit.sweep)
@@ -298,7 +299,7 @@ def _judge(fit: Fit, *, already: Sweep | None = None) -> None:
     bulk = min(float(value.min()) for value in found.sel(diagnostic="ess_bulk").values())
     diverging = fit.tree["sample_stats"]["diverging"]
     _say(
-        f"Model {fit.spec.name!r}, {len(fit.cells)} cells, {len(fit.sweep)} losses, {fit.record['seconds']:.0f} s: "
+        f"Model {fit.spec.name!r}, {_size(fit)}, {len(fit.sweep)} losses, {fit.record['seconds']:.0f} s: "
         f"R-hat at most {rhat:.3f}, bulk ESS at least {bulk:.0f}, "
         f"{int(diverging.sum())} of {diverging.size} draws diverged"
     )
@@ -308,6 +309,12 @@ def _judge(fit: Fit, *, already: Sweep | None = None) -> None:
             _say(str(note))
     if not fit.trusted:
         _say("This fit is not to be trusted: see the serious notes.")
+
+
+def _size(fit: Fit) -> str:
+    """How many laws, or relations, were fitted."""
+    pairs = fit.posterior.sizes.get("pair")
+    return f"{pairs} pairs of cells" if pairs else f"{len(fit.cells)} cells"
 
 
 def _status(fit: Fit) -> int:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from bayes_l2l.build import LAW_VARIABLES, NOISE_VARIABLES, RELATION_VARIABLES
 from bayes_l2l.errors import DataError, FitFileError, ForecastError, L2LError
 from bayes_l2l.forecast import Forecast, Kind, forecast, optimal_points
 from bayes_l2l.notes import Note
@@ -65,7 +66,11 @@ class Fit:
 
     @property
     def posterior(self) -> xr.Dataset:
-        """Draws, dims chain, draw and cell ("eval|train", with coordinates ``eval_set`` and ``train_set``)."""
+        """Draws, dims chain, draw and cell ("eval|train", with coordinates ``eval_set`` and ``train_set``).
+
+        Where cells are related one by one, pair instead of cell ("eval@train -> eval@train", with coordinates
+        ``source`` and ``target``, and ``eval_set`` and ``train_set`` of the target).
+        """
         return self.tree["posterior"].to_dataset()
 
     @property
@@ -83,10 +88,10 @@ class Fit:
 
     @cached_property
     def cells(self) -> list[tuple[str, str]]:
-        """Every fitted (eval_set, train_set), in the order of the posterior."""
+        """Every (eval_set, train_set) that can be forecast, in the order of the posterior."""
         posterior = self.posterior
         pairs = zip(posterior["eval_set"].values, posterior["train_set"].values, strict=True)
-        return [(str(e), str(t)) for e, t in pairs]
+        return list(dict.fromkeys((str(e), str(t)) for e, t in pairs))
 
     @cached_property
     def max_flops(self) -> dict[str, float]:
@@ -104,12 +109,12 @@ class Fit:
         Parameters
         ----------
         variables : sequence of str, optional
-            Names of the posterior; by default those of the laws and of the likelihood.
+            Names of the posterior; by default those of the laws or relations, and of the likelihood.
 
         Returns
         -------
         pandas.DataFrame
-            One row a quantity and cell: mean, sd, q0.05, median, q0.95, rhat, ess_bulk, ess_tail.
+            One row a quantity and cell, or pair of cells: mean, sd, q0.05, median, q0.95, rhat, ess_bulk, ess_tail.
 
         Raises
         ------
@@ -119,23 +124,24 @@ class Fit:
         import pandas as pd
 
         posterior, found = self.posterior, self.diagnostics
-        default = ("E", "log_A", "log_B", "alpha", "beta", "gamma", "c", "scatter", "deviation")
+        default = (*LAW_VARIABLES, *RELATION_VARIABLES, *NOISE_VARIABLES)
+        along = "pair" if "pair" in posterior.dims else "cell"
         names = list(variables) if variables is not None else [n for n in default if n in found]
         if unknown := [n for n in names if n not in posterior]:
             raise DataError(f"The posterior has no {unknown[0]!r}; it has {', '.join(map(str, posterior))}.")
         rows = []
         for name in names:
             draws = posterior[name]
-            for cell in posterior["cell"].values if "cell" in draws.dims else [None]:
-                one = draws.sel(cell=cell) if cell is not None else draws
+            for cell in posterior[along].values if along in draws.dims else [None]:
+                one = draws.sel({along: cell}) if cell is not None else draws
                 low, median, high = one.quantile([0.05, 0.5, 0.95]).values
-                row = {"variable": name, "cell": cell, "mean": float(one.mean()), "sd": float(one.std())}
+                row = {"variable": name, along: cell, "mean": float(one.mean()), "sd": float(one.std())}
                 row |= {"q0.05": low, "median": median, "q0.95": high}
                 if name in found:
-                    checks = found[name].sel(cell=cell) if cell is not None else found[name]
+                    checks = found[name].sel({along: cell}) if cell is not None else found[name]
                     row |= {str(k): float(checks.sel(diagnostic=k)) for k in checks["diagnostic"].values}
                 rows.append(row)
-        return pd.DataFrame(rows).set_index(["variable", "cell"])
+        return pd.DataFrame(rows).set_index(["variable", along])
 
     def forecast(
         self,
@@ -148,6 +154,7 @@ class Fit:
         flops: float | None = None,
         kind: Kind = "run",
         rollout: Rollout | None = None,
+        source: str | None = None,
     ) -> Forecast:
         """Forecast losses at a table of points, at one (N, D), or at the compute-optimal size of a budget.
 
@@ -162,9 +169,12 @@ class Fit:
         flops : float, optional
             Budget C in FLOPs, instead of a size: each cell is forecast at the posterior median of its N*(C).
         kind : {"run", "curve"}
-            A run, with what runs scatter, or the law itself.
+            A run, with what runs scatter, or the law itself (a relation, at the source's run).
         rollout : Rollout, optional
             Of the same model: the notes say how often its intervals were right as far out.
+        source : str, optional
+            Of a model of pairs: the cell to forecast from ("eval@train"), or its training set; by default every
+            source with a run of the size, in equal parts of the draws.
 
         Returns
         -------
@@ -174,7 +184,8 @@ class Fit:
         Raises
         ------
         ForecastError
-            If not exactly one of the three ways is used, a size is refused, or the rollout is of other models.
+            If not exactly one of the three ways is used, a size is refused, no source has a run of it, or the
+            rollout is of other models.
         DataError
             If a set was not fitted.
         """
@@ -197,7 +208,7 @@ class Fit:
             at = optimal_points(self, flops, cells=cells)
         else:
             at = pd.DataFrame(cells, columns=["eval_set", "train_set"]).assign(params=params, tokens=tokens)
-        return forecast(self, at, kind=kind, rollout=rollout)
+        return forecast(self, at, kind=kind, rollout=rollout, source=source)
 
     def translate(self, source: Cell, target: Cell) -> Translation:
         """Translate the loss of one cell to that of another (Eq. 9 of arXiv 2411.12925).
@@ -433,6 +444,8 @@ def _dtype(column: str) -> Any:
 
 def _identified(posterior: xr.Dataset) -> list[Note]:
     """Note on cells whose irreducible entropy the data hardly bound."""
+    if "E" not in posterior:
+        return []
     low, high = (posterior["E"].quantile(q, dim=("chain", "draw")) for q in (0.05, 0.95))
     wide = posterior["cell"].values[((high - low) > 0.5 * high).values]
     if not len(wide):

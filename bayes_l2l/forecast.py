@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bayes_l2l.build import LAW_VARIABLES, ModelData, discrepancy, point_label
+from bayes_l2l.build import LAW_VARIABLES, RELATION_VARIABLES, ModelData, discrepancy, point_label
 from bayes_l2l.errors import DataError, ForecastError
-from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN, Law
+from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN, Law, ShiftedPowerLaw
 from bayes_l2l.notes import Note
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ QUANTILES: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
 TESTED_EXTRAPOLATION: Final = 25.0
 
 _POINT: Final = ["train_set", "eval_set", "params", "tokens"]
+_RUN: Final = ["eval_set", "train_set", "params", "tokens"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -126,7 +127,14 @@ def summary(draws: Floats, quantiles: Sequence[float]) -> dict[str, Floats]:
     return columns | {f"q{level:g}": value for level, value in zip(levels, values, strict=True)}
 
 
-def forecast(fit: Fit, points: pd.DataFrame, *, kind: Kind = "run", rollout: Rollout | None = None) -> Forecast:
+def forecast(
+    fit: Fit,
+    points: pd.DataFrame,
+    *,
+    kind: Kind = "run",
+    rollout: Rollout | None = None,
+    source: str | None = None,
+) -> Forecast:
     """Forecast losses at given sizes.
 
     Parameters
@@ -138,9 +146,13 @@ def forecast(fit: Fit, points: pd.DataFrame, *, kind: Kind = "run", rollout: Rol
     kind : {"run", "curve"}
         "curve" is the law, with what it may drift off beyond the runs; "run" adds what a run deviates from it: its
         own scatter, and the deviation that all runs of equal (N, D) share, which is conditioned on the fitted runs
-        of that size.
+        of that size. A model of pairs reads the target's loss off the fitted run of a source at that
+        size: "curve" is the relation at its loss, "run" adds what both runs scatter.
     rollout : Rollout, optional
         Of the same model: the notes say how often its intervals were right as far out.
+    source : str, optional
+        Of a model of pairs: the cell to forecast from ("eval@train"), or its training set. By default every source
+        with a run of the size, in equal parts of the draws.
 
     Returns
     -------
@@ -149,13 +161,18 @@ def forecast(fit: Fit, points: pd.DataFrame, *, kind: Kind = "run", rollout: Rol
     Raises
     ------
     ForecastError
-        If there is no point, or a size or the kind is refused.
+        If there is no point, or a size, the kind or the source is refused, or no source has a run of the size.
     DataError
         If a cell was not fitted.
     """
     if kind not in ("run", "curve"):
         raise ForecastError(f"kind is {kind!r}; it must be 'run' or 'curve'.")
     at = expand(points, cells=fit.cells, max_flops=fit.max_flops)
+    if fit.spec.structure == "pairs":
+        draws = _through_pairs(fit, at, kind=kind, source=source)
+        return Forecast(points=at, draws=draws, kind=kind, notes=(*fit.notes, *_distance(at)))
+    if source is not None:
+        raise ForecastError(f"Model {fit.spec.name!r} forecasts from all its cells together: leave out the source.")
     posterior = stacked(fit.posterior)
     column = [fit.cells.index(cell) for cell in zip(at["eval_set"], at["train_set"], strict=True)]
     law = law_draws(posterior, column)
@@ -244,6 +261,10 @@ def optimal_points(fit: Fit, flops: float, *, cells: Sequence[tuple[str, str]]) 
     """
     import pandas as pd
 
+    if fit.spec.structure == "pairs":
+        raise ForecastError(
+            f"Model {fit.spec.name!r} has no laws, so no compute-optimal size: say params and tokens."
+        )
     if not (np.isfinite(flops) and flops > 0):
         raise ForecastError(f"flops must be positive and finite, not {flops:g}.")
     law = law_draws(stacked(fit.posterior), [fit.cells.index(cell) for cell in cells])
@@ -264,6 +285,8 @@ def stacked(posterior: xr.Dataset) -> xr.Dataset:
 def law_draws(posterior: xr.Dataset, cell: Sequence[int] | int) -> Law:
     """Law of a cell (arrays of shape (sample,)) or of several (sample, cell) from stacked draws."""
     names = LAW_VARIABLES
+    if "log_A" not in posterior:
+        raise DataError("This model relates losses to each other and has no laws: fit the joint model for them.")
     return Law(**{name: posterior[name].to_numpy()[:, cell] for name in names})
 
 
@@ -313,6 +336,59 @@ def _drift(fit: Fit, at: pd.DataFrame, n_draws: int) -> Floats:
     distance = np.log(np.maximum(at["flops"].to_numpy() / reached.to_numpy()[column], 1.0))
     per_fold = np.random.default_rng([fit.settings.seed, 1]).standard_normal((n_draws, len(reached)))
     return np.asarray(fit.spec.likelihood.drift * per_fold[:, column] * distance)
+
+
+def _through_pairs(fit: Fit, at: pd.DataFrame, *, kind: Kind, source: str | None) -> Floats:
+    """Draws of the loss at every point, read off the fitted runs of the sources at its size.
+
+    Every draw takes one source, and the same one at all points with the same choice. A source's run and the
+    target's scatter by s each, the former by the slope of the relation (errors in variables, to first order).
+    """
+    posterior = stacked(fit.posterior)
+    rng = np.random.default_rng(fit.settings.seed)
+    n_draws = posterior.sizes["sample"]
+    place = (rng.permutation(n_draws) + 0.5) / n_draws
+    losses = _fitted_losses(fit)
+    sources, targets = posterior["source"].to_numpy(), posterior["target"].to_numpy()
+    if source is not None:
+        named = np.array([source in (cell, cell[cell.rfind("@") + 1 :]) for cell in sources])
+        if not named.any():
+            known = ", ".join(dict.fromkeys(map(str, sources)))
+            raise ForecastError(f"No relation was fitted from source {source!r}; fitted sources are {known}.")
+        targets = np.where(named, targets, "")
+    draws = np.empty((n_draws, len(at)))
+    for i, (evaluation, train, n, d) in enumerate(zip(*(at[c] for c in _RUN), strict=True)):
+        target, label = f"{evaluation}@{train}", point_label(n, d)
+        pairs = [p for p in np.flatnonzero(targets == target) if (sources[p], label) in losses]
+        if not pairs:
+            raise ForecastError(
+                f"No run of {n:.4g} parameters and {d:.4g} tokens was fitted on {source or 'a source'} of {target}: "
+                "fit again with the source's run in the table, or fit the joint model, which needs none."
+            )
+        pair = np.array(pairs)[(place * len(pairs)).astype(int)]
+        x = np.array([losses[cell, label] for cell in sources[pair]])
+        each = np.arange(n_draws), pair
+        relation = ShiftedPowerLaw(**{name: posterior[name].to_numpy()[each] for name in RELATION_VARIABLES})
+        y = relation(x)
+        if kind == "run":
+            slope = relation.kappa * (1 - relation.E1 / y) / (1 - relation.E0 / x)
+            noise = rng.standard_normal(n_draws)
+            if fit.spec.likelihood.nu is not None:
+                nu = posterior["nu"].to_numpy()
+                noise = noise / np.sqrt(rng.chisquare(nu) / nu)
+            y = y * np.exp(posterior["scatter"].to_numpy()[each] * np.hypot(1, slope) * noise)
+        draws[:, i] = y
+    return draws
+
+
+def _fitted_losses(fit: Fit) -> dict[tuple[str, str], float]:
+    """Fitted loss of every cell ("eval@train") and size, repeats averaged."""
+    table = fit.sweep.table
+    cells = table["eval_set"] + "@" + table["train_set"]
+    losses: dict[tuple[str, str], list[float]] = {}
+    for cell, n, d, loss in zip(cells, table["params"], table["tokens"], table["loss"], strict=True):
+        losses.setdefault((cell, point_label(n, d)), []).append(loss)
+    return {key: float(np.mean(repeats)) for key, repeats in losses.items()}
 
 
 def _distance(at: pd.DataFrame) -> tuple[Note, ...]:

@@ -167,7 +167,9 @@ def entropy(fit: Fit, *, ax: Axes | None = None) -> Figure:
     -------
     matplotlib.figure.Figure
     """
-    colour, draws = palette(fit.sweep.train_sets), stacked(fit.posterior)["E"].to_numpy()
+    posterior = stacked(fit.posterior)
+    law_draws(posterior, 0)  # refuses a fit without laws
+    colour, draws = palette(fit.sweep.train_sets), posterior["E"].to_numpy()
     fig, ax = drawing.figure(ax, (9.5, 1.4 + 0.34 * len(fit.cells)))
     for row, cell in enumerate(fit.cells):
         drawing.forest_row(ax, row, draws[:, row], colour[cell[1]])

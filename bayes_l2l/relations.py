@@ -261,7 +261,9 @@ def _relation(
     own, runs = _colour(translation), translation.pairs
     stars = _pairs(large, translation)
     seen = drawing.rows_of(translation.sweep.table, translation.source)
-    ahead = _at_optimum(translation.source_law, np.array([REACH * seen["flops"].max()]))
+    # A model of pairs has no law that says how far the source's loss will go: the curve ends with the runs.
+    law = translation.source_law
+    ahead = seen["loss"].min() if law is None else _at_optimum(law, np.array([REACH * seen["flops"].max()]))
     # A draw ends at its E0: the curve is drawn as far as all of them go.
     low = max(float(np.min([np.median(ahead), *stars["x"]])), float(np.max(translation.relation.E0)))
     x = np.linspace(min(low, seen["loss"].min()), seen["loss"].max(), GRID)

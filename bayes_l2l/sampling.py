@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from bayes_l2l import readings
 from bayes_l2l._compat import group, low_rank_adaptation
-from bayes_l2l.build import INNER, LAW_VARIABLES, NOISE_VARIABLES, ModelData, build
+from bayes_l2l.build import INNER, LAW_VARIABLES, NOISE_VARIABLES, RELATION_VARIABLES, ModelData, build
 from bayes_l2l.errors import DataError, SpecError
 from bayes_l2l.laws import Law
 from bayes_l2l.notes import Note, Severity
+from bayes_l2l.pairs import PairData, build_pairs
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -88,21 +89,27 @@ class CompiledModel:
     spec : ModelSpec
         What is believed.
     sweep : Sweep
-        The first runs; later ones must have the same cells.
+        The first runs; later ones must have the same cells, and the same pairs of them in structure "pairs".
     """
 
     def __init__(self, spec: ModelSpec, sweep: Sweep) -> None:
         self.spec = spec
-        self._first = ModelData.of(sweep, likelihood=spec.likelihood)
+        self._sweep = sweep
+        self._first = _arranged(spec, sweep)
         self.cells = self._first.cells
-        every = list(range(len(self.cells)))
-        self._deciding = readings.deciding(self._first) if spec.structure == "joint" else every
-        self._reading = [i for i in every if i not in self._deciding]
-        self.model: pm.Model = build(spec, self._first.only(self._deciding))
         self.reading_model: pm.Model | None = None
+        self._nutpie: dict[pm.Model, Any] = {}
+        self._deciding, self._reading = list(range(len(self.cells))), []
+        self.model: pm.Model
+        if isinstance(self._first, PairData):
+            self.model = build_pairs(spec, self._first)
+            return
+        if spec.structure == "joint":
+            self._deciding = readings.deciding(self._first)
+            self._reading = [i for i in range(len(self.cells)) if i not in self._deciding]
+        self.model = build(spec, self._first.only(self._deciding))
         if self._reading:
             self.reading_model = readings.build_readings(spec, self._first.only(self._reading))
-        self._nutpie: dict[pm.Model, Any] = {}
 
     def sample(self, sweep: Sweep, settings: SamplerSettings) -> tuple[xr.Dataset, xr.Dataset]:
         """Draw from the posterior given a sweep.
@@ -118,7 +125,9 @@ class CompiledModel:
         -------
         posterior, sample_stats : xarray.Dataset
             Dims chain, draw, and cell ("eval|train", with coordinates ``eval_set``, ``train_set`` and ``decides``:
-            whether the cell decides R). Statistics of the readings, where there are any, end in ``_readings``.
+            whether the cell decides R). Statistics of the readings, where there are any, end in ``_readings``. In
+            structure "pairs" instead of cell pair ("eval@train -> eval@train", with coordinates ``source`` and
+            ``target``, and ``eval_set`` and ``train_set`` of the target).
 
         Raises
         ------
@@ -127,16 +136,22 @@ class CompiledModel:
         SpecError
             If no chain can start: a prior lets a quantity leave its bounds.
         """
-        data = ModelData.of(sweep, likelihood=self.spec.likelihood)
-        if data.cells != self.cells:
+        data = self._first if sweep is self._sweep else _arranged(self.spec, sweep)
+        if data.labels != self._first.labels:
+            what = "pairs" if isinstance(data, PairData) else "cells"
             raise DataError(
-                f"The model was compiled for {len(self.cells)} cells and {sweep.name} has other ones; "
+                f"The model was compiled for {len(self._first.labels)} {what} and {sweep.name} has other ones; "
                 "compile it for this sweep."
             )
         return self.draw(data, settings, name=sweep.name)
 
-    def draw(self, data: ModelData, settings: SamplerSettings, *, name: str) -> tuple[xr.Dataset, xr.Dataset]:
+    def draw(
+        self, data: ModelData | PairData, settings: SamplerSettings, *, name: str
+    ) -> tuple[xr.Dataset, xr.Dataset]:
         """Draw from the posterior given the arrays of a sweep, which messages call `name`; as `sample`."""
+        if isinstance(data, PairData):
+            posterior, stats = self._module(self.model, data.arrays(), settings, name)
+            return self._labelled(posterior), stats
         decided = data.only(self._deciding)
         posterior, stats = self._module(self.model, decided.arrays(), settings, name)
         if self.reading_model is not None:
@@ -236,8 +251,10 @@ class CompiledModel:
         xarray.Dataset
             Shaped as a posterior of one chain.
         """
-        prior = _prior(self.model, [*LAW_VARIABLES, *NOISE_VARIABLES], draws, seed)
-        if self.reading_model is not None:
+        names = [*LAW_VARIABLES, *RELATION_VARIABLES, *NOISE_VARIABLES]
+        names = [name for name in names if name in self.model.named_vars]
+        prior = _prior(self.model, names, draws, seed)
+        if self.reading_model is not None and isinstance(self._first, ModelData):
             # With the same seed, variables of one place in both modules would be drawn alike.
             drawn = _prior(self.reading_model, readings.READING_VARIABLES, draws, seed + 1)
             reading = {name: _long(drawn[name]) for name in readings.READING_VARIABLES}
@@ -245,11 +262,11 @@ class CompiledModel:
         return self._labelled(prior)
 
     def _labelled(self, posterior: xr.Dataset) -> xr.Dataset:
-        """Give the cells their names, the two parts of their names, and whether they decide R."""
-        evals, trains = (list(names) for names in zip(*self.cells, strict=True))
-        decides = [i in self._deciding for i in range(len(self.cells))]
-        names = {"cell": self._first.labels, "eval_set": evals, "train_set": trains, "decides": decides}
-        return posterior.assign_coords({name: ("cell", values) for name, values in names.items()})
+        """Give the cells, or the pairs of cells, their names; cells besides whether they decide R."""
+        posterior = posterior.assign_coords(self._first.coordinates)
+        if isinstance(self._first, PairData):
+            return posterior
+        return posterior.assign_coords(decides=("cell", [i in self._deciding for i in range(len(self.cells))]))
 
 
 def law_of(posterior: xr.Dataset, cells: int | slice) -> Law:
@@ -276,6 +293,13 @@ def _prior(model: pm.Model, names: Sequence[str], draws: int, seed: int) -> xr.D
     with _quiet():
         trace = pm.sample_prior_predictive(draws, model=model, var_names=[*names], random_seed=seed)
     return tidy(group(trace, "prior"))
+
+
+def _arranged(spec: ModelSpec, sweep: Sweep) -> ModelData | PairData:
+    """A sweep as the model conditions on it."""
+    if spec.structure == "pairs":
+        return PairData.of(sweep, spec=spec)
+    return ModelData.of(sweep, likelihood=spec.likelihood)
 
 
 @contextmanager
@@ -324,8 +348,8 @@ def _complete(posterior: xr.Dataset, stats: xr.Dataset) -> tuple[xr.Dataset, xr.
     """
     if not posterior.sizes.get("draw", 0):
         return posterior, stats
-    first = next(iter(posterior.values()))
-    drawn = first.isel({d: 0 for d in first.dims if d not in ("chain", "draw")}).notnull().sum("draw").to_numpy()
+    one = posterior["scatter"].notnull()
+    drawn = one.all([dim for dim in one.dims if dim not in ("chain", "draw")]).sum("draw").to_numpy()
     chains = drawn >= drawn.max() / 2
     kept = {"chain": chains.nonzero()[0], "draw": slice(int(drawn[chains].min()))}
     return posterior.isel(kept), stats.isel(kept)
@@ -365,7 +389,8 @@ def diagnose(posterior: xr.Dataset, stats: xr.Dataset, settings: SamplerSettings
     # What is constant by the model (gamma of Chinchilla's form, c = 0) has no diagnostics.
     varying = [name for name, values in posterior.items() if float(values.max()) > float(values.min())]
     kinds = ("rhat", "ess_bulk", "ess_tail")
-    drawn = posterior[varying].drop_vars(["eval_set", "train_set", "decides"], errors="ignore")
+    names = ["eval_set", "train_set", "decides", "source", "target"]
+    drawn = posterior[varying].drop_vars(names, errors="ignore")
     # A chain that never moved has no variance: its R-hat is not a number, and is noted as one that is too large.
     with np.errstate(invalid="ignore", divide="ignore"):
         tables = [

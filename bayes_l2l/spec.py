@@ -33,21 +33,32 @@ DISTRIBUTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 #: What a prior's value may be passed through; the transform keeps a quantity inside its bounds.
 TRANSFORMS: Final = ("exp", "sigmoid")
-#: Dimensions along which a prior may vary: cells, or one of the two names of a cell (crossed effects).
-DIMS: Final = ("cell", "train_set", "eval_set")
+#: Dimensions along which a prior may vary: cells, or one of the two names of a cell (crossed effects); ordered pairs
+#: of cells, or one of the names of the target, or the training set of the source.
+DIMS: Final = ("cell", "pair", "train_set", "eval_set", "source_set")
 #: How the laws of several cells hang together.
 STRUCTURES: Final = {
     "separate": "every cell has a law of its own; the laws resemble each other by their priors",
     "joint": "every cell is a shifted power law of one progress R, which depends on (N, D) alone",
+    "pairs": "one cell is a shifted power law of another; the relations resemble each other by their priors",
+}
+#: Which ordered pairs of cells a model of structure "pairs" relates (i evaluation; j, l training sets).
+RELATIONS: Final = {
+    "train_to_train": "target j|j from source l|l",
+    "train_to_test": "target i|j from source j|j",
+    "test_to_test": "target i|j from source i|l",
 }
 
 _POSITIVE: Final = ("sigma", "nu", "lam", "alpha", "beta")
 _PRIOR_KEYS: Final = ("dist", "kwargs", "dims", "centered", "transform")
 _TOP_KEYS: Final = ("name", "title", "equation", "source", "law", "structure", "priors", "likelihood")
+_PAIR_KEYS: Final = ("relation", "bootstrap", "law_error")
 _LIKELIHOOD_KEYS: Final = ("dist", "fade", "scatter", "deviation", "discrepancy", "drift")
+_PAIR_LIKELIHOOD_KEYS: Final = ("dist", "fade", "scatter", "nu")
 _DISCREPANCY_KEYS: Final = ("at_largest", "rate", "cap")
 _LAW_PRIORS: Final = ("E_fraction", "excess", "share", "alpha", "beta", "gamma")
 _JOINT_PRIORS: Final = ("E_fraction", "excess", "share", "alpha_over_gamma", "beta_over_gamma", "gamma")
+_PAIR_PRIORS: Final = ("E_fraction", "scale", "kappa")
 _FIXED_BY: Final = {"kaplan": ("gamma",), "chinchilla": ("gamma",), "overtraining": ("gamma", "beta")}
 
 
@@ -132,19 +143,21 @@ class Prior:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """How a loss scatters about its law, on the log scale.
+    """How a loss scatters about its law, or about its relation to another loss, on the log scale.
 
     Parameters
     ----------
-    dist : {"Normal"}
-        Distribution of both parts.
+    dist : {"Normal", "StudentT"}
+        Distribution of every part; "StudentT" is for structure "pairs".
     scatter : Prior
-        Standard deviation of the log loss of each cell on its own.
+        Standard deviation (scale of "StudentT") of the log loss of each cell on its own; in structure "pairs", of
+        either loss of a pair.
     deviation : Prior
-        Standard deviation of the deviation of log R that all runs of equal (N, D) share; 0 for none.
+        Standard deviation of the deviation of log R that all runs of equal (N, D) share; 0 for none. Always 0
+        in structure "pairs": what two losses share moves them along their relation.
     fade : float
         A run's log-likelihood counts (C / largest C)^fade: the law is asked to hold where it will be used.
-        0 gives every run the same weight.
+        0 gives every run the same weight. In structure "pairs" the largest C is that of the pair.
     discrepancy : mapping
         How far small runs may lie from the law, together: the shared deviation has the additional standard
         deviation ``at_largest (C / largest C)^-rate``, at most ``cap``. Small runs tell little about large
@@ -153,6 +166,8 @@ class Likelihood:
         How far the loss of an evaluation may drift off its law beyond the runs, on all training sets together:
         standard deviation of log loss, over the cell's scatter, for every factor e of compute beyond the largest
         that the evaluation was fitted on. 0 for none.
+    nu : Prior, optional
+        Degrees of freedom of "StudentT".
     """
 
     dist: str
@@ -161,38 +176,45 @@ class Likelihood:
     fade: float = 0.0
     discrepancy: Mapping[str, float] = field(default_factory=dict)
     drift: float = 0.0
+    nu: Prior | None = None
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Likelihood:
+    def from_dict(cls, record: Mapping[str, Any], *, structure: str = "separate") -> Likelihood:
         """Read the likelihood's table."""
-        _only(record, _LIKELIHOOD_KEYS, "likelihood")
-        for key in ("dist", "scatter", "deviation"):
+        pairs = structure == "pairs"
+        _only(record, _PAIR_LIKELIHOOD_KEYS if pairs else _LIKELIHOOD_KEYS, "likelihood")
+        for key in ("dist", "scatter") if pairs else ("dist", "scatter", "deviation"):
             if key not in record:
                 raise SpecError(f"likelihood has no {key!r}.")
-        if record["dist"] != "Normal":
-            raise SpecError(f"likelihood.dist is {record['dist']!r}; known is Normal.")
+        known = ("Normal", "StudentT") if pairs else ("Normal",)
+        if record["dist"] not in known:
+            raise SpecError(f"likelihood.dist is {record['dist']!r}; known is {' or '.join(known)}.")
+        if (record["dist"] == "StudentT") != ("nu" in record):
+            raise SpecError("likelihood.nu, the degrees of freedom, belongs to dist = 'StudentT', and that needs it.")
         numbers = {key: record.get(key, 0.0) for key in ("fade", "drift")}
         for key, value in numbers.items():
             if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 10:
                 raise SpecError(f"likelihood.{key} must be a number from 0 to 10, not {value!r}.")
         return cls(
             dist=record["dist"],
-            scatter=_quantity(record["scatter"], "likelihood.scatter"),
-            deviation=_quantity(record["deviation"], "likelihood.deviation", dims=()),
+            scatter=_quantity(record["scatter"], "likelihood.scatter", dims=_along(structure)),
+            deviation=_quantity(record.get("deviation", 0.0), "likelihood.deviation", dims=()),
             fade=float(numbers["fade"]),
             discrepancy=_discrepancy(record.get("discrepancy", {})),
             drift=float(numbers["drift"]),
+            nu=_quantity(record["nu"], "likelihood.nu", dims=()) if "nu" in record else None,
         )
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, *, structure: str = "separate") -> dict[str, Any]:
         """Plain types, as in the file."""
         return {
             "dist": self.dist,
             "fade": self.fade,
             "scatter": self.scatter.to_dict(),
-            "deviation": self.deviation.to_dict(),
+            **({} if structure == "pairs" else {"deviation": self.deviation.to_dict()}),
             **({"discrepancy": dict(self.discrepancy)} if self.discrepancy else {}),
             **({"drift": self.drift} if self.drift else {}),
+            **({"nu": self.nu.to_dict()} if self.nu else {}),
         }
 
 
@@ -205,16 +227,26 @@ class ModelSpec:
     name, title, equation, source : str
         What it is called, what it is, its equation in text and where that comes from.
     law : {"kaplan", "chinchilla", "overtraining", "generalised"}
-        Member of the family of `bayes_l2l.laws`.
-    structure : {"separate", "joint"}
+        Member of the family of `bayes_l2l.laws`. In structure "pairs": of the laws that are fitted cell by cell
+        before, for what they say about E.
+    structure : {"separate", "joint", "pairs"}
         How the laws of several cells hang together (`STRUCTURES`).
     priors : mapping of str to Prior
         ``E_fraction`` (E over the cell's smallest loss), ``excess`` (loss of the law at the reference size over
         that smallest loss, less 1), ``share`` (part of R that is the model-size term at the reference),
         ``alpha``, ``beta``, ``gamma`` where the member leaves them free, and optionally ``c``. A joint model has
-        ``alpha_over_gamma`` and ``beta_over_gamma`` instead of ``alpha`` and ``beta``.
+        ``alpha_over_gamma`` and ``beta_over_gamma`` instead of ``alpha`` and ``beta``. Pairs have ``E_fraction``
+        (of cells with too few runs for a law), ``scale`` (reducible loss of the target over that of the source,
+        amid the runs) and ``kappa``.
     likelihood : Likelihood
-        How runs scatter about the law.
+        How runs scatter about the law, or about the relation.
+    relation : str
+        Which pairs of cells are related (`RELATIONS`); empty unless the structure is "pairs".
+    bootstrap : int
+        Refits of each cell's law to resampled runs, whose spread is what is believed about E before the relations
+        are seen; 0 fixes every E at its point fit.
+    law_error : float
+        What the law's form may be wrong by besides: standard deviation of the logit of E over the smallest loss.
     """
 
     name: str
@@ -225,6 +257,9 @@ class ModelSpec:
     structure: str
     priors: Mapping[str, Prior]
     likelihood: Likelihood
+    relation: str = ""
+    bootstrap: int = 0
+    law_error: float = 0.0
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> ModelSpec:
@@ -245,8 +280,9 @@ class ModelSpec:
         SpecError
             Naming the key that is wrong, missing or unknown, and what may stand there.
         """
-        _only(record, _TOP_KEYS, "the model file")
-        for key in ("name", "law", "priors", "likelihood"):
+        is_pairs = record.get("structure") == "pairs"
+        _only(record, (*_TOP_KEYS, *_PAIR_KEYS) if is_pairs else _TOP_KEYS, "the model file")
+        for key in ("name", "law", "priors", "likelihood", *(_PAIR_KEYS if is_pairs else ())):
             if key not in record:
                 raise SpecError(f"The model file has no {key!r}.")
         law = record["law"]
@@ -262,15 +298,26 @@ class ModelSpec:
         needed = [name for name in _LAW_PRIORS if name not in _FIXED_BY.get(law, ())]
         if structure == "joint":
             needed = list(_JOINT_PRIORS)
-        _only(record["priors"], [*needed, "c"], f"priors (law = {law!r})")
-        if missing := [name for name in needed if name not in record["priors"]]:
-            raise SpecError(f"priors has no {missing[0]!r}, which law = {law!r} needs.")
-        priors = {n: _quantity(p, f"priors.{n}") for n, p in record["priors"].items()}
+        why = "structure = 'pairs'" if is_pairs else f"law = {law!r}"
+        known = list(_PAIR_PRIORS) if is_pairs else [*needed, "c"]
+        _only(record["priors"], known, f"priors ({why})")
+        if missing := [name for name in (known if is_pairs else needed) if name not in record["priors"]]:
+            raise SpecError(f"priors has no {missing[0]!r}, which {why} needs.")
+        priors = {n: _quantity(p, f"priors.{n}", dims=_along(structure)) for n, p in record["priors"].items()}
         for name, prior in priors.items():
             _in_range(name, prior)
+        if is_pairs:
+            _check_pairs(record, priors["E_fraction"])
         text = {key: str(record.get(key, "")) for key in ("name", "title", "equation", "source")}
         return cls(
-            **text, law=law, structure=structure, priors=priors, likelihood=Likelihood.from_dict(record["likelihood"])
+            **text,
+            law=law,
+            structure=structure,
+            priors=priors,
+            likelihood=Likelihood.from_dict(record["likelihood"], structure=structure),
+            relation=record.get("relation", ""),
+            bootstrap=record.get("bootstrap", 0),
+            law_error=float(record.get("law_error", 0.0)),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -282,8 +329,9 @@ class ModelSpec:
             "source": self.source,
             "law": self.law,
             "structure": self.structure,
+            **({name: getattr(self, name) for name in _PAIR_KEYS} if self.structure == "pairs" else {}),
             "priors": {name: prior.to_dict() for name, prior in self.priors.items()},
-            "likelihood": self.likelihood.to_dict(),
+            "likelihood": self.likelihood.to_dict(structure=self.structure),
         }
 
 
@@ -346,12 +394,37 @@ def _folder() -> Path:
     return inside if inside.is_dir() else here.parent / "models"
 
 
+def _along(structure: str) -> tuple[str, ...]:
+    """What the quantities of a model are quantities of."""
+    return ("pair",) if structure == "pairs" else ("cell",)
+
+
+def _check_pairs(record: Mapping[str, Any], fraction: Prior) -> None:
+    """Refuse what only a model of pairs can have wrong."""
+    relation, bootstrap = record["relation"], record["bootstrap"]
+    if not isinstance(relation, str) or relation not in RELATIONS:
+        raise SpecError(
+            f"relation is {relation!r}; known are {', '.join(RELATIONS)}{did_you_mean(str(relation), RELATIONS)}"
+        )
+    if not isinstance(bootstrap, int) or isinstance(bootstrap, bool) or not (bootstrap == 0 or bootstrap >= 10):
+        raise SpecError(f"bootstrap must be 0 (E fixed at its point fit) or a number from 10, not {bootstrap!r}.")
+    error = record["law_error"]
+    if not isinstance(error, int | float) or isinstance(error, bool) or not 0 <= error < 10:
+        raise SpecError(f"law_error must be a number of at least 0, not {error!r}.")
+    numbers = all(isinstance(value, float) for value in fraction.kwargs.values())
+    if fraction.dist != "Normal" or fraction.transform != "sigmoid" or not numbers:
+        raise SpecError("priors.E_fraction must be Normal with numbers for mu and sigma and transform = 'sigmoid'.")
+
+
 def _quantity(record: Any, where: str, *, dims: tuple[str, ...] = ("cell",)) -> Prior:
     """Prior of a quantity of the model, which varies along `dims` or is one number."""
     prior = Prior.from_dict(record, where=where)
     if prior.dims not in ((), dims):
         may = f"may be {', '.join(dims)} or nothing" if dims else "must be left out: it is one number"
         raise SpecError(f"{where}.dims {may}; it is {', '.join(prior.dims)}.")
+    terms = [term for value in prior.kwargs.values() if isinstance(value, tuple) for term in value]
+    if dims != ("pair",) and any(term.dims == ("source_set",) for term in terms):
+        raise SpecError(f"{where} has an effect along source_set, which only structure = 'pairs' has.")
     return prior
 
 
@@ -359,7 +432,7 @@ def _argument(value: Any, where: str) -> float | Prior | tuple[Prior, ...]:
     if isinstance(value, list):
         terms = tuple(Prior.from_dict(term, where=f"{where}[{i}]") for i, term in enumerate(value))
         along = [term.dims for term in terms]
-        if not terms or len(set(along)) < len(along) or ("cell",) in along:
+        if not terms or len(set(along)) < len(along) or {("cell",), ("pair",)} & set(along):
             raise SpecError(
                 f"{where} must be a list of priors with different dims: none, train_set, eval_set, each at most once."
             )

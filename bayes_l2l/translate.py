@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import numpy.typing as npt
 
+from bayes_l2l.build import RELATION_VARIABLES
 from bayes_l2l.errors import ForecastError
 from bayes_l2l.forecast import QUANTILES, Kind, law_draws, stacked, summary
 from bayes_l2l.laws import Law, ShiftedPowerLaw
@@ -42,8 +43,8 @@ class Translation:
         The cells, (eval_set, train_set).
     relation : ShiftedPowerLaw
         K, kappa, E0 and E1, arrays of shape (draw,).
-    source_law : Law
-        The source's own law, arrays of shape (draw,).
+    source_law : Law or None
+        The source's own law, arrays of shape (draw,); None of a model of pairs, which has relations alone.
     scatter : (ndarray, ndarray), each of shape (draw,)
         Standard deviations of log loss of the source and of the target, each about its curve and on its own.
     sweep : Sweep
@@ -57,7 +58,7 @@ class Translation:
     source: Name
     target: Name
     relation: ShiftedPowerLaw
-    source_law: Law
+    source_law: Law | None
     scatter: tuple[Floats, Floats]
     sweep: Sweep
     seed: int = 0
@@ -79,6 +80,8 @@ class Translation:
     @cached_property
     def law(self) -> Law:
         """The source's law translated: the target's loss at (N, D), arrays of shape (draw,)."""
+        if self.source_law is None:
+            raise ForecastError("A model of pairs has no scaling law to translate: fit the joint model.")
         return self.source_law.translate(self.relation)
 
     @cached_property
@@ -161,8 +164,10 @@ class Translation:
         """
         import pandas as pd
 
-        draws = vars(self.relation) | vars(self.law)
-        if not np.any(self.law.c):
+        draws = dict(vars(self.relation))
+        if self.source_law is not None:
+            draws |= vars(self.law)
+        if "c" in draws and not np.any(draws["c"]):
             del draws["c"]
         names = pd.DataFrame({"source": _label(self.source), "target": _label(self.target), "variable": list(draws)})
         return names.assign(**summary(np.stack(list(draws.values()), axis=1), quantiles))
@@ -174,7 +179,7 @@ class Translation:
             source=self.target,
             target=self.source,
             relation=self.relation.inverse(),
-            source_law=self.law,
+            source_law=None if self.source_law is None else self.law,
             scatter=self.scatter[::-1],
         )
 
@@ -248,6 +253,8 @@ def translate(fit: Fit, source: Cell, target: Cell) -> Translation:
         If the model does not relate the two.
     """
     ends = fit.sweep.cell(source), fit.sweep.cell(target)
+    if fit.spec.structure == "pairs":
+        return _of_pair(fit, *ends)
     columns = [fit.cells.index(cell) for cell in ends]
     draws = stacked(fit.posterior)
     laws = law_draws(draws, columns[0]), law_draws(draws, columns[1])
@@ -257,6 +264,29 @@ def translate(fit: Fit, source: Cell, target: Cell) -> Translation:
         relation=_relation(fit, *ends, *laws),
         source_law=laws[0],
         scatter=(scatter[:, columns[0]], scatter[:, columns[1]]),
+        sweep=fit.sweep,
+        seed=fit.settings.seed,
+        notes=fit.notes,
+    )
+
+
+def _of_pair(fit: Fit, source: Name, target: Name) -> Translation:
+    """What a model of pairs found of this one."""
+    draws = stacked(fit.posterior)
+    found = (draws["source"].to_numpy() == _label(source)) & (draws["target"].to_numpy() == _label(target))
+    if not found.any():
+        raise ForecastError(
+            f"Model {fit.spec.name!r} has no relation from {_label(source)} to {_label(target)}: fit the joint model."
+        )
+    place = int(found.argmax())
+    scatter = draws["scatter"].to_numpy()[:, place]
+    relation = {name: draws[name].to_numpy()[:, place] for name in RELATION_VARIABLES}
+    return Translation(
+        source,
+        target,
+        relation=ShiftedPowerLaw(**relation),
+        source_law=None,
+        scatter=(scatter, scatter),
         sweep=fit.sweep,
         seed=fit.settings.seed,
         notes=fit.notes,
