@@ -27,8 +27,8 @@ RELATION_VARIABLES: Final = ("K", "kappa", "E0", "E1")
 #: What it reports of the likelihood.
 NOISE_VARIABLES: Final = ("scatter", "deviation")
 _WIDE: Final = 0.05  # of log loss
-#: Part of the rough loss at the reference that the loss there surely exceeds.
-_BELOW: Final = 0.9
+#: How many times as steep as the average a cell of small runs may fall.
+_STEEPER: Final = 3.0
 #: Endings of the variables that serve the sampler alone.
 INNER: Final = ("_offset", "_slope", "_drawn", "__")
 
@@ -118,7 +118,7 @@ class ModelData:
             noise=noise,
             weight=weight,
             discrepancy=discrepancy(flops / flops.max(), likelihood),
-            smallest=np.minimum(np.nanmin(loss, axis=0), _BELOW * _at_reference(np.log(loss), sizes)),
+            smallest=np.minimum(np.nanmin(loss, axis=0), _at_reference(np.log(loss), sizes, weight)),
             reference=reference,
         )
 
@@ -146,8 +146,11 @@ class ModelData:
         return {name: getattr(self, name) for name in names}
 
 
-def _at_reference(log_loss: Floats, sizes: Floats) -> Floats:
-    """Rough loss of every cell at the reference size, by one slope in log N and one in log D for all cells.
+def _at_reference(log_loss: Floats, sizes: Floats, weight: Floats) -> Floats:
+    """Loss that every cell may be down to at the reference size: its mean, gone on steeply from its middle.
+
+    The slopes in log N and log D are common to all cells, so that a cell of few runs has them, too; one whose runs
+    are all small may fall more steeply.
 
     Parameters
     ----------
@@ -155,12 +158,16 @@ def _at_reference(log_loss: Floats, sizes: Floats) -> Floats:
         NaN where there is none.
     sizes : ndarray, shape (point, 2)
         Logarithms of N and D, less those of the reference.
+    weight : ndarray, shape (point,)
+        As for the reference, which is the middle of a cell with all runs.
     """
     seen = ~np.isnan(log_loss)
-    x = np.where(seen[:, :, None], sizes[:, None, :], np.nan)
-    middle, level = np.nanmean(x, axis=0), np.nanmean(log_loss, axis=0)
-    slopes = np.linalg.lstsq((x - middle)[seen], (log_loss - level)[seen], rcond=None)[0]
-    return np.asarray(np.exp(level - middle @ slopes))
+    part = weight[:, None] * seen / (weight[:, None] * seen).sum(axis=0)
+    level, middle = (part * np.where(seen, log_loss, 0.0)).sum(axis=0), part.T @ sizes
+    x, y = (sizes[:, None, :] - middle)[seen], (log_loss - level)[seen]
+    root = np.sqrt(np.broadcast_to(weight[:, None], seen.shape)[seen])
+    slopes = np.linalg.lstsq(root[:, None] * x, root * y, rcond=None)[0]
+    return np.asarray(np.exp(level - _STEEPER * middle @ slopes))
 
 
 def discrepancy(relative_flops: Floats, likelihood: Likelihood) -> Floats:

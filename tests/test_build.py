@@ -13,9 +13,9 @@ from scipy.stats import multivariate_normal
 from bayes_l2l import build as building
 from bayes_l2l.build import LAW_VARIABLES, ModelData, build
 from bayes_l2l.errors import DataError
-from bayes_l2l.laws import Law
+from bayes_l2l.laws import Law, law_loss
 from bayes_l2l.sampling import CompiledModel
-from bayes_l2l.simulation import simulated_sweep
+from bayes_l2l.simulation import PUBLISHED_LAWS, simulated_sweep
 from bayes_l2l.spec import ModelSpec, Prior, load_spec, model_names
 from bayes_l2l.sweep import Sweep
 
@@ -129,6 +129,44 @@ def test_the_discrepancy_grows_towards_small_runs_up_to_its_cap():
     assert off[4] == pytest.approx(0.0003, rel=1e-3)
     # both limits as 1/sqrt(1/a^2 + 1/b^2)
     assert off[1] == pytest.approx((0.3**-2 + 0.1**-2) ** -0.5)
+
+
+def test_some_cells_alone_are_those_of_the_whole(gaps):
+    data = ModelData.of(gaps, likelihood=PLAIN)
+    some = data.only([2, 0])
+    assert some.cells == [data.cells[2], data.cells[0]]
+    for name in ("log_loss", "observed", "noise"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(data, name)[:, [2, 0]])
+    np.testing.assert_array_equal(some.smallest, data.smallest[[2, 0]])
+    for name in ("log_params", "log_tokens", "weight", "discrepancy", "reference"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(data, name))
+    assert len(data.cells) == 3
+
+
+@pytest.mark.parametrize("train_set", simulated_sweep().train_sets)
+def test_a_set_of_small_runs_may_have_less_than_its_smallest_loss_at_the_reference(train_set):
+    """The law there lies above `smallest`: the prior of the excess must not refuse the truth."""
+    sweep = simulated_sweep()
+    table, law = sweep.table, PUBLISHED_LAWS[train_set]
+    small = (table["train_set"] != train_set) | (table["flops"] <= 1.01 * table["flops"].min())
+    data = ModelData.of(Sweep.from_table(table[small].reset_index(drop=True)), likelihood=PLAIN)
+    truth = law_loss(*np.exp(data.reference), gamma=law["beta"], **law)
+    found = data.smallest[data.cells.index((train_set, train_set))]
+    assert truth < table[small & (table["train_set"] == train_set)]["loss"].min()
+    assert 0.65 * truth < found
+    assert found < 0.95 * truth
+    # the others, whose runs surround the reference, keep theirs
+    whole = ModelData.of(sweep, likelihood=PLAIN)
+    others = [i for i, cell in enumerate(data.cells) if cell[0] != train_set]
+    np.testing.assert_array_equal(data.smallest[others], whole.smallest[others])
+
+
+@pytest.mark.parametrize("fade", [0.0, 2.0])
+def test_sets_that_have_all_sizes_keep_their_smallest_loss(fade):
+    """Also where the reference lies among the largest runs, because small ones fade."""
+    sweep = simulated_sweep()
+    data = ModelData.of(sweep, likelihood=replace(PLAIN, fade=fade))
+    np.testing.assert_allclose(data.smallest, sweep.table.groupby("train_set")["loss"].min())
 
 
 def test_a_sweep_of_error_rates_alone_is_refused():

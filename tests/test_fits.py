@@ -19,11 +19,13 @@ import xarray as xr
 from synthetic import synthetic_fit
 
 from bayes_l2l import fits, sampling
+from bayes_l2l.build import ModelData
 from bayes_l2l.errors import DataError, FitFileError, SpecError
 from bayes_l2l.fits import fit, load_fit
 from bayes_l2l.notes import Note
 from bayes_l2l.sampling import CompiledModel, SamplerSettings
 from bayes_l2l.simulation import PUBLISHED_LAWS
+from bayes_l2l.sweep import Sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 FEW = {"draws": 400, "tune": 300, "chains": 2, "cores": 2}
@@ -95,6 +97,27 @@ def test_a_compiled_model_is_refitted_to_new_runs(compiled, fitted):
     pd.testing.assert_frame_equal(new.sweep.table, fewer.table[new.sweep.table.columns], check_dtype=False)
     # nothing of it is left behind
     assert same(fit(tiny.tiny_sweep(), compiled=compiled, random_seed=1, **FEW), fitted)
+
+
+def test_larger_runs_of_a_set_whose_runs_are_all_small_are_forecast_without_bias(compiled):
+    """The law at the reference size, amid the other set's runs, lies below every loss of this one."""
+    sweep = tiny.tiny_sweep()
+    table = sweep.table
+    code = table["train_set"] == "code"
+    few = Sweep.from_table(table[~code | (table["flops"] < 2e18)].reset_index(drop=True), name="tiny")
+    made = fit(few, compiled=compiled, random_seed=1, **FEW)
+    lowest = few.table[few.table["train_set"] == "code"]["loss"].min()
+    assert (made.posterior["E"].sel(cell="code|code") < lowest).all()
+    data = ModelData.of(few, likelihood=tiny.SPEC.likelihood)
+    assert data.smallest[data.cells.index(("code", "code"))] < lowest
+    law = tiny.truth("code")
+    size = np.exp(data.reference)
+    assert law.loss(*size) < 0.95 * lowest  # what was forecast is not what was seen
+    large = table[code & (table["flops"] > 5e18)]
+    draws = made.forecast(large[["train_set", "params", "tokens"]]).draws
+    rank = (draws < large["loss"].to_numpy()).mean(axis=0)
+    assert 0.02 < rank.mean() < 0.98
+    assert ((rank > 0.005) & (rank < 0.995)).all()
 
 
 def test_a_compiled_model_refuses_other_cells(compiled):

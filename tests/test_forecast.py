@@ -202,6 +202,99 @@ def test_a_forecast_is_the_same_whenever_it_is_made(fit):
     assert fit.posterior.equals(before)
 
 
+# Drift beyond the runs
+
+
+def drifting(fit, drift):
+    likelihood = replace(fit.spec.likelihood, drift=drift)
+    return replace(fit, spec=replace(fit.spec, likelihood=likelihood))
+
+
+def drift_of(fit, drift, points, *, kind="curve"):
+    """What drift adds to log loss, over the scatter of the cell, draw by draw."""
+    with_drift, without = (one.forecast(points, kind=kind) for one in (drifting(fit, drift), drifting(fit, 0.0)))
+    column = [fit.cells.index(cell) for cell in with_drift.points[["eval_set", "train_set"]].itertuples(index=False)]
+    return np.log(with_drift.draws / without.draws) / draws_of(fit, "scatter")[:, column]
+
+
+def beyond(fit, factors, eval_set):
+    """Points of all training sets with an evaluation, so many times its largest compute."""
+    largest = fit.sweep.table.query("eval_set == @eval_set")["flops"].max()
+    return pd.DataFrame({"eval_set": eval_set, "params": 1e9, "tokens": [f * largest / 6e9 for f in factors]})
+
+
+def test_nothing_drifts_among_the_runs(joint):
+    points = beyond(joint, [0.01, 0.5, 1.0], "task")
+    assert len(joint.forecast(points)) == 9
+    np.testing.assert_allclose(drift_of(joint, 2.0, points), 0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["curve", "run"])
+def test_drift_grows_with_the_log_distance_as_the_model_says(joint, kind):
+    """By so many scatters an e-fold of compute: the same draw at every distance."""
+    factors = np.exp([1.0, 2.0, 3.0])
+    points = beyond(joint, factors, "task").assign(train_set="starcoder")
+    found = drift_of(joint, 0.7, points, kind=kind)
+    np.testing.assert_allclose(found, found[:, :1] * [1.0, 2.0, 3.0], rtol=1e-6)
+    draws = len(found)
+    assert found[:, 0].std() == pytest.approx(0.7, rel=4 / np.sqrt(2 * draws))
+    assert abs(found[:, 0].mean()) < 4 * 0.7 / np.sqrt(draws)
+    np.testing.assert_allclose(drift_of(joint, 1.4, points, kind=kind), 2 * found, rtol=1e-6)
+
+
+def test_an_evaluation_drifts_off_alike_on_all_training_sets_and_apart_from_others(joint):
+    """Its distance is that from its own largest run, of whichever training set."""
+    task = drift_of(joint, 1.0, beyond(joint, [np.e], "task"))
+    assert task.shape[1] == 3
+    np.testing.assert_allclose(task, task[:, :1] * np.ones(3), rtol=1e-9)
+    other = drift_of(joint, 1.0, beyond(joint, [np.e], "smollm-corpus"))
+    assert abs(np.corrcoef(task[:, 0], other[:, 0])[0, 1]) < 4 / np.sqrt(len(task))
+    # starcoder's few runs are smaller than the task's largest, on other sets
+    own, largest = joint.max_flops["starcoder"], max(joint.max_flops.values())
+    assert own < largest
+    near = pd.DataFrame({"train_set": ["starcoder"], "params": 1e9, "tokens": largest / 6e9})
+    found = drift_of(joint, 1.0, near)
+    at = joint.forecast(near).points["eval_set"].tolist()
+    np.testing.assert_allclose(found[:, at.index("task")], 0, atol=1e-9)
+    assert found[:, at.index("starcoder")].std() == pytest.approx(np.log(largest / own), rel=0.25)
+
+
+def test_drift_is_the_same_in_two_forecasts_of_a_fit(joint):
+    fit = drifting(joint, 1.0)
+    near, far = beyond(fit, [2.0], "task"), beyond(fit, [5.0, 2.0], "task")
+    alone, among = (fit.forecast(points, train_set="starcoder", kind="curve").draws for points in (near, far))
+    np.testing.assert_array_equal(alone[:, 0], among[:, 1])
+    other = replace(fit, settings=replace(fit.settings, seed=fit.settings.seed + 1))
+    assert not np.allclose(other.forecast(near, train_set="starcoder", kind="curve").draws, alone)
+
+
+# What decides R
+
+
+def test_a_task_that_only_reads_R_tells_nothing_of_its_deviation(joint):
+    """The run of that size is off on both evaluations; only what decides R is asked how far R is."""
+    decides = [e == t for e, t in joint.cells]
+    size = joint.sweep.table.query("train_set == 'smollm-corpus'").iloc[-1][["params", "tokens"]]
+    at_size = np.isclose(joint.sweep.table["params"], size["params"]) & np.isclose(
+        joint.sweep.table["tokens"], size["tokens"]
+    )
+    task = joint.sweep.table["eval_set"] == "task"
+
+    def median(moved, *, coordinate):
+        loss = joint.sweep.table["loss"] * np.where(at_size & moved, 1.02, 1.0)
+        made = with_group(joint, observed_data=joint.tree["observed_data"].to_dataset().assign(loss=("row", loss)))
+        if coordinate:
+            made = with_group(made, posterior=made.posterior.assign_coords(decides=("cell", decides)))
+        found = made.forecast(train_set="starcoder", eval_set="starcoder", **size)
+        return float(np.median(found.draws))
+
+    as_it_was = median(False, coordinate=True)
+    assert median(task, coordinate=True) == as_it_was
+    assert median(~task, coordinate=True) > 1.001 * as_it_was
+    # a fit without the coordinate, of a model whose cells all decide
+    assert median(task, coordinate=False) > 1.001 * as_it_was
+
+
 # Where
 
 

@@ -145,6 +145,11 @@ def test_hyper_priors_are_read_as_priors():
         ("likelihood.fade", "2", "likelihood.fade must be a number from 0 to 10, not '2'."),
         ("likelihood.fade", True, "likelihood.fade must be a number from 0 to 10, not True."),
         ("likelihood.fade", float("nan"), "likelihood.fade must be a number from 0 to 10, not nan."),
+        ("likelihood.drift", -0.5, "likelihood.drift must be a number from 0 to 10, not -0.5."),
+        ("likelihood.drift", "1", "likelihood.drift must be a number from 0 to 10, not '1'."),
+        ("likelihood.drift", True, "likelihood.drift must be a number from 0 to 10, not True."),
+        ("likelihood.drift", float("inf"), "likelihood.drift must be a number from 0 to 10, not inf."),
+        ("likelihood.drift", {"sd": 1.0}, "likelihood.drift must be a number from 0 to 10, not {'sd': 1.0}."),
         ("likelihood.scatter.dist", "Norma", "likelihood.scatter.dist is 'Norma', no known distribution"),
         ("structure", "pairwise", "structure is 'pairwise'; known are separate, joint, pairs."),
         ("structure", ["joint"], "structure is ['joint']; known are separate, joint, pairs."),
@@ -215,6 +220,15 @@ def test_the_shared_deviation_cannot_vary_along_cells():
     deviation = {"dist": "LogNormal", "dims": "cell", "kwargs": {"mu": -5.1, "sigma": 1.0}}
     with pytest.raises(SpecError, match=re.escape("likelihood.deviation")):
         ModelSpec.from_dict(changed("likelihood.deviation", deviation))
+
+
+@pytest.mark.parametrize("drift", [0, 0.7])
+def test_drift_goes_to_a_file_and_back(drift):
+    spec = ModelSpec.from_dict(changed("likelihood.drift", drift))
+    assert spec.likelihood.drift == drift
+    assert spec.to_dict()["likelihood"].get("drift", 0.0) == drift
+    assert ModelSpec.from_dict(spec.to_dict()) == spec
+    assert load_spec("law").likelihood.drift == 0  # none unless it is asked for
 
 
 def test_an_unknown_model_is_refused_with_those_that_are_known():

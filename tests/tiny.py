@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bayes_l2l.laws import Law, from_reference
+from bayes_l2l.laws import Law, ShiftedPowerLaw, from_reference
 from bayes_l2l.spec import ModelSpec
 from bayes_l2l.sweep import Sweep
 
@@ -73,4 +73,38 @@ def tiny_sweep(*, seed: int = 0, E: float = 1.5) -> Sweep:
         noise = (1 - law.E / loss) * delta + SCATTER * rng.standard_normal(len(params))
         part = {"params": params, "tokens": tokens, "loss": loss * np.exp(noise)}
         parts.append(pd.DataFrame(part).assign(train_set=name, eval_set=name))
+    return Sweep.from_table(pd.concat(parts, ignore_index=True), name="tiny", simulated=True)
+
+
+def _joint() -> ModelSpec:
+    record = SPEC.to_dict()
+    priors = {name: record["priors"][name] for name in ("E_fraction", "excess", "share")}
+    priors |= {"alpha_over_gamma": ALPHA, "beta_over_gamma": BETA}
+    priors["gamma"] = record["priors"]["excess"] | {"kwargs": {"mu": 0.0, "sigma": 0.3}}
+    return ModelSpec.from_dict(
+        record | {"name": "tiny-joint", "law": "generalised", "structure": "joint", "priors": priors}
+    )
+
+
+JOINT = _joint()
+"""The same with one progress R, whose shape is known: of each cell E, the height, gamma and the scatter are free."""
+
+TASK_GAMMA = 0.8
+
+
+def task(train_set: str) -> Law:
+    """The law of a task that reads the progress of `truth`."""
+    return truth(train_set).translate(ShiftedPowerLaw(K=1.1, kappa=TASK_GAMMA, E0=truth(train_set).E, E1=2.0))
+
+
+def tiny_joint_sweep(*, seed: int = 0) -> Sweep:
+    """`tiny_sweep` with a task evaluated on every run; it shares the deviation of the runs of each size."""
+    rng = np.random.default_rng(seed + 1)
+    own = tiny_sweep(seed=seed).table[["train_set", "eval_set", "params", "tokens", "loss"]]
+    parts = [own]
+    for name in SETS:
+        runs = own[own["train_set"] == name]
+        relation = ShiftedPowerLaw(K=1.1, kappa=TASK_GAMMA, E0=truth(name).E, E1=2.0)
+        noise = SCATTER * rng.standard_normal(len(runs))
+        parts.append(runs.assign(eval_set="task", loss=relation(runs["loss"]) * np.exp(noise)))
     return Sweep.from_table(pd.concat(parts, ignore_index=True), name="tiny", simulated=True)
