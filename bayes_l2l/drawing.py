@@ -112,12 +112,12 @@ def band(ax: Axes, x: Any, draws: Floats, *, levels: Sequence[float], color: str
         ax.fill_between(x, *interval(draws, level), color=color, alpha=alpha, lw=0)
 
 
-def point_intervals(ax: Axes, x: Any, draws: Floats, *, level: float, color: str, label: str | None = None) -> Any:
+def point_intervals(ax: Axes, x: Any, draws: Floats, *, level: float, color: str) -> None:
     """Draw medians and central intervals of draws (x, sample) as dashes with bars."""
     middle = np.median(draws, axis=-1)
     reach = np.abs(interval(draws, level) - middle)
     look: dict[str, Any] = {"fmt": "_", "ms": 9, "mew": 1.3, "capsize": 7, "lw": 1.5, "zorder": 5}
-    return ax.errorbar(x, middle, reach, color=color, label=label, **look)
+    ax.errorbar(x, middle, reach, color=color, **look)
 
 
 def optimal_sizes(ax: Axes, flops: Floats, sizes: Floats, *, levels: Sequence[float], color: str) -> None:
@@ -154,6 +154,15 @@ def band_keys(levels: Sequence[float], color: str) -> list[Artist]:
     return [Patch(color=color, alpha=alpha, lw=0, label=f"{100 * level:g}% interval") for level, alpha in named]
 
 
+def bar_key(label: str, color: str) -> Artist:
+    """Legend entry of a median with its interval, as `point_intervals` draws them."""
+    from matplotlib.path import Path
+
+    dashes = [[(-0.7, y), (0.7, y)] for y in (-1, 0, 1)]
+    bar = Path(np.concatenate([*dashes, [(0, -1), (0, 1)]]), [Path.MOVETO, Path.LINETO] * 4)
+    return key(color=color, marker=bar, ms=10, mew=1.3, mfc="none", ls="", label=label)
+
+
 def forest_keys(what: str, color: str = GREY) -> list[Artist]:
     """Legend entries of the rows of a forest."""
     return [
@@ -165,15 +174,13 @@ def forest_keys(what: str, color: str = GREY) -> list[Artist]:
     ]
 
 
-def curve_keys(ax: Axes, levels: Sequence[float], *, stars: bool) -> list[Any]:
+def curve_keys(levels: Sequence[float], *, stars: bool) -> list[Artist]:
     """Legend entries of what every cell's curve is drawn with."""
-    most = max(levels)
-    bar = f"forecast of a run: median, {100 * most:g}% interval"
     handles = [
         key(**DOT, color=GREY, label="fitted runs"),
         key(color=GREY, lw=1.3, label="compute-optimal curve: median"),
         *band_keys(levels, GREY),
-        point_intervals(ax, [], np.empty((0, 1)), level=most, color=GREY, label=bar),
+        bar_key(f"forecast of a run: median, {100 * max(levels):g}% interval", GREY),
         key(color=GREY, lw=0.9, ls=":", label="largest fitted compute"),
     ]
     return [*handles, key(**STAR, color="white", label="large runs, not fitted")] if stars else handles

@@ -93,7 +93,7 @@ def curves(
     drawing.plain_log(ax)
     drawing.title(ax, f"Loss against compute, model {fit.spec.name}", fit.sweep)
     handles = [line for _, line in sorted(lines, key=lambda end: -end[0])]
-    drawing.legend(ax, handles + drawing.curve_keys(ax, levels, stars=large is not None))
+    drawing.legend(ax, handles + drawing.curve_keys(levels, stars=large is not None))
     return fig
 
 

@@ -282,9 +282,8 @@ def _relation(
         ax.plot(stars["x"], height(stars["x"], stars["y"]), **STAR, color=own)
     if len(runs):
         ax.axvline(runs["x"].min(), color=GREY, lw=0.9, ls=":", zorder=0)
-    unit = ",\nless the median (%)" if percent else " (nats/token)"
     ax.set_xlabel(f"{drawing.label_of(translation.source)} (nats/token)")
-    ax.set_ylabel(drawing.label_of(translation.target) + unit)
+    _height_label(ax, translation, "less the median (%)" if percent else "(nats/token)")
 
 
 def _law(ax: Axes, translation: Translation, *, large: Sweep | None, levels: Sequence[float]) -> None:
@@ -301,7 +300,12 @@ def _law(ax: Axes, translation: Translation, *, large: Sweep | None, levels: Seq
     ax.plot(stars["flops"], stars["loss"], **STAR, color=own)
     ax.axvline(runs["flops"].max(), color=GREY, lw=0.9, ls=":", zorder=0)
     ax.set(xscale="log", xlabel="training compute C (FLOPs)")
-    ax.set_ylabel(f"{drawing.label_of(translation.target)} (nats/token)")
+    _height_label(ax, translation, "(nats/token)")
+
+
+def _height_label(ax: Axes, translation: Translation, unit: str) -> None:
+    # In two lines: a small panel is lower than the name of a task and its training set is long.
+    ax.set_ylabel(f"{drawing.label_of(translation.target)}\n{unit}")
 
 
 def _pairs(large: Sweep | None, translation: Translation) -> pd.DataFrame:
@@ -331,8 +335,8 @@ def _keys(shown: Sequence[str], levels: Sequence[float], *, stars: bool) -> list
         drawing.key(color=GREY, lw=0.9, ls=":", label="end of the fitted runs"),
     ]
     if stars and relation:
-        bar = f"forecast of a run from the loss\non the x axis: {100 * max(levels):g}% interval"
-        handles.append(drawing.key(color=GREY, marker="_", ms=9, lw=1.5, label=bar))
+        bar = f"forecast of a run from the loss\non the x axis: median, {100 * max(levels):g}% interval"
+        handles.append(drawing.bar_key(bar, GREY))
     return [*handles, drawing.key(**STAR, color="white", label="large runs, not fitted")] if stars else handles
 
 

@@ -1,18 +1,21 @@
 """Every notebook runs from top to bottom; those in the repository have their full outputs.
 
 Run as a program, this file executes the notebooks as they stand and writes their outputs:
-``python tests/test_notebooks.py``.
+``python tests/test_notebooks.py``, or only those that are named: ``python tests/test_notebooks.py notebooks/02*``.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+
+from bayes_l2l.datasets import DATA_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -42,8 +45,8 @@ def with_few_draws(notebook: Any) -> Any:
     return notebook
 
 
-def execute(notebook: Any, *, folder: Path) -> Any:
-    """Run every cell in a new kernel that imports this checkout."""
+def execute(notebook: Any, *, folder: Path, **variables: str) -> Any:
+    """Run every cell in a new kernel that imports this checkout, with these environment variables besides."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     client = NotebookClient(
         notebook,
@@ -52,7 +55,7 @@ def execute(notebook: Any, *, folder: Path) -> Any:
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
     )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    environment = {**os.environ, **variables, "PYTHONPATH": os.pathsep.join(paths)}
     return client.execute(env=environment)
 
 
@@ -60,8 +63,12 @@ def outputs(notebook: Any, kind: str) -> list[Any]:
     return [out for cell in code_cells(notebook) for out in cell.outputs if out.output_type == kind]
 
 
+def reads_public_data(notebook: Any) -> bool:
+    return any('"loss-to-loss"' in cell.source for cell in code_cells(notebook))
+
+
 def test_there_are_notebooks():
-    assert "01_quick_start.ipynb" in {path.name for path in NOTEBOOKS}
+    assert {"01_quick_start.ipynb", "02_the_papers_figures.ipynb"} <= {path.name for path in NOTEBOOKS}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
@@ -86,10 +93,11 @@ def test_tests_change_nothing_but_the_parameters(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-def test_it_runs(path, tmp_path):
+def test_it_runs(path, tmp_path, request):
     notebook = with_few_draws(read(path))
+    data = {DATA_VARIABLE: str(request.getfixturevalue("real_data"))} if reads_public_data(notebook) else {}
     pictures = sum("image/png" in out.data for out in outputs(notebook, "execute_result"))
-    execute(notebook, folder=tmp_path)  # a cell that fails raises
+    execute(notebook, folder=tmp_path, **data)  # a cell that fails raises
     assert sum("image/png" in out.data for out in outputs(notebook, "execute_result")) == pictures
     assert list(tmp_path.iterdir()) == [], "a notebook leaves no file behind where it runs"
 
@@ -104,6 +112,20 @@ def test_the_quick_start_says_that_its_runs_are_simulated():
     assert "simulated, not measured" in printed
 
 
+def test_the_papers_figures_say_what_was_fitted_and_have_their_bands():
+    notebook = read(ROOT / "notebooks" / "02_the_papers_figures.ipynb")
+    assert reads_public_data(notebook)
+    assert "measured by the paper's authors" in notebook.cells[0].source
+    assert "never fitted" in notebook.cells[0].source
+    drawn = [cell for cell in code_cells(notebook) if any("image/png" in out.get("data", {}) for out in cell.outputs)]
+    assert len(drawn) >= 12
+    for cell in drawn:
+        assert any(name in cell.source for name in ("relations.", "plots.")), "only what the package draws"
+    headings = " ".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    for figure in range(1, 9):
+        assert f"(Figure {figure})" in headings
+
+
 if __name__ == "__main__":
-    for path in NOTEBOOKS:
+    for path in map(Path, sys.argv[1:] or NOTEBOOKS):
         nbformat.write(execute(read(path), folder=path.parent), path)
