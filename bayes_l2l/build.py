@@ -356,7 +356,8 @@ def parameter(
         start = _start(name, prior, len(effects["eval_set"][1]))
         value = getattr(pm, prior.dist)(f"{name}_drawn", **arguments, dims=dims, initval=start)
     if prior.transform:
-        value = {"exp": pt.exp, "sigmoid": pt.sigmoid}[prior.transform](value)
+        transforms = {"exp": pt.exp, "sigmoid": pt.sigmoid, "below_one": lambda x: -pt.expm1(-x)}
+        value = transforms[prior.transform](value)
     if name not in (*LAW_VARIABLES, *RELATION_VARIABLES, *NOISE_VARIABLES):
         pm.Deterministic(name, value, dims=dims)
     return value

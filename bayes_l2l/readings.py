@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit
 
 from bayes_l2l.build import ModelData, coords, effects_of, parameter
 from bayes_l2l.laws import Law, ShiftedPowerLaw, log_reducible
@@ -142,10 +141,11 @@ def build_readings(spec: ModelSpec, data: ModelData) -> pm.Model:
     effects, ones = effects_of(data.cells), pt.ones(len(data.cells))
     with pm.Model(coords=coords(data)) as model:
         known = {name: pm.Data(name, value) for name, value in arrays(data, np.zeros(len(data.log_params))).items()}
-        E = parameter("E_fraction", spec.priors["E_fraction"], effects) * known["smallest"]
-        loss = known["smallest"] * (1 + parameter("excess", spec.priors["excess"], effects) * ones)
+        priors = {**spec.priors, **spec.readings}
+        E = parameter("E_fraction", priors["E_fraction"], effects) * known["smallest"]
+        loss = known["smallest"] * (1 + parameter("excess", priors["excess"], effects) * ones)
         # As in `build`: the data know the slope of log loss in log R, gamma (L - E)/L, not gamma itself.
-        gamma = parameter("gamma", spec.priors["gamma"], effects, shift=pt.log1p(-E / loss)) * ones
+        gamma = parameter("gamma", priors["gamma"], effects, shift=pt.log1p(-E / loss)) * ones
         scatter = parameter("scatter", spec.likelihood.scatter, effects) * ones
         for name, value in zip(READING_VARIABLES, (E, loss, gamma, scatter), strict=True):
             pm.Deterministic(name, value, dims="cell")
@@ -191,13 +191,14 @@ def moved(reading: dict[str, Floats], data: ModelData, *, progress: Floats, draw
     for j, smallest in enumerate(data.smallest):
         seen = data.observed[:, j] > 0
         E, loss, gamma, scatter = (reading[name][:, [j]] for name in READING_VARIABLES)
-        free = np.concatenate([logit(E / smallest), np.log(loss / smallest - 1), np.log(gamma)], axis=1)
+        # A reading's E may be below 0: the asymptote of a curve, not an entropy.
+        free = np.concatenate([-np.log1p(-E / smallest), np.log(loss / smallest - 1), np.log(gamma)], axis=1)
         curve = E + (loss - E) * np.exp(gamma * drawn_at[seen])
         precision = data.weight[seen] / (scatter**2 + data.noise[seen, j] ** 2)
         score = precision * (data.log_loss[seen, j] - np.log(curve)) * gamma * (1 - E / curve)
         covariance = (free - free.mean(axis=0)).T @ (score - score.mean(axis=0)) / len(free)
-        logit_E, log_excess, log_gamma = (free + change[:, seen] @ covariance.T).T
-        result["E"][:, j] = smallest * expit(logit_E)
+        below, log_excess, log_gamma = (free + change[:, seen] @ covariance.T).T
+        result["E"][:, j] = -smallest * np.expm1(-below)
         result["loss_at_reference"][:, j] = smallest * (1 + np.exp(log_excess))
         result["gamma"][:, j] = np.exp(log_gamma)
     return result

@@ -32,7 +32,7 @@ DISTRIBUTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "Uniform": ("lower", "upper"),
 }
 #: What a prior's value may be passed through; the transform keeps a quantity inside its bounds.
-TRANSFORMS: Final = ("exp", "sigmoid")
+TRANSFORMS: Final = ("exp", "sigmoid", "below_one")
 #: Dimensions along which a prior may vary: cells, or one of the two names of a cell (crossed effects); ordered pairs
 #: of cells, or one of the names of the target, or the training set of the source.
 DIMS: Final = ("cell", "pair", "train_set", "eval_set", "source_set")
@@ -52,6 +52,7 @@ RELATIONS: Final = {
 _POSITIVE: Final = ("sigma", "nu", "lam", "alpha", "beta")
 _PRIOR_KEYS: Final = ("dist", "kwargs", "dims", "centered", "transform")
 _TOP_KEYS: Final = ("name", "title", "equation", "source", "law", "structure", "priors", "likelihood")
+_READING_PRIORS: Final = ("E_fraction", "excess", "gamma")
 _PAIR_KEYS: Final = ("relation", "bootstrap", "law_error")
 _LIKELIHOOD_KEYS: Final = ("dist", "fade", "scatter", "deviation", "discrepancy", "drift")
 _PAIR_LIKELIHOOD_KEYS: Final = ("dist", "fade", "scatter", "nu")
@@ -77,8 +78,8 @@ class Prior:
         Dimensions along which it varies.
     centered : bool
         Whether the sampler sees the values themselves (True) or their standardised offsets (False).
-    transform : {None, "exp", "sigmoid"}
-        Function that the drawn value is passed through.
+    transform : {None, "exp", "sigmoid", "below_one"}
+        Function that the drawn value x is passed through; "below_one" is 1 - exp(-x).
     """
 
     dist: str
@@ -240,6 +241,9 @@ class ModelSpec:
         amid the runs) and ``kappa``.
     likelihood : Likelihood
         How runs scatter about the law, or about the relation.
+    readings : mapping of str to Prior
+        Of a joint model: ``E_fraction``, ``excess`` and ``gamma`` of the evaluations that read the progress R, where
+        they are not those of ``priors``.
     relation : str
         Which pairs of cells are related (`RELATIONS`); empty unless the structure is "pairs".
     bootstrap : int
@@ -257,6 +261,7 @@ class ModelSpec:
     structure: str
     priors: Mapping[str, Prior]
     likelihood: Likelihood
+    readings: Mapping[str, Prior] = field(default_factory=dict)
     relation: str = ""
     bootstrap: int = 0
     law_error: float = 0.0
@@ -281,7 +286,8 @@ class ModelSpec:
             Naming the key that is wrong, missing or unknown, and what may stand there.
         """
         is_pairs = record.get("structure") == "pairs"
-        _only(record, (*_TOP_KEYS, *_PAIR_KEYS) if is_pairs else _TOP_KEYS, "the model file")
+        more = {"pairs": _PAIR_KEYS, "joint": ("readings",)}.get(str(record.get("structure")), ())
+        _only(record, (*_TOP_KEYS, *more), "the model file")
         for key in ("name", "law", "priors", "likelihood", *(_PAIR_KEYS if is_pairs else ())):
             if key not in record:
                 raise SpecError(f"The model file has no {key!r}.")
@@ -304,7 +310,10 @@ class ModelSpec:
         if missing := [name for name in (known if is_pairs else needed) if name not in record["priors"]]:
             raise SpecError(f"priors has no {missing[0]!r}, which {why} needs.")
         priors = {n: _quantity(p, f"priors.{n}", dims=_along(structure)) for n, p in record["priors"].items()}
-        for name, prior in priors.items():
+        readings = record.get("readings", {})
+        _only(readings, _READING_PRIORS, "readings")
+        readings = {n: _quantity(p, f"readings.{n}") for n, p in readings.items()}
+        for name, prior in (*priors.items(), *readings.items()):
             _in_range(name, prior)
         if is_pairs:
             _check_pairs(record, priors["E_fraction"])
@@ -315,6 +324,7 @@ class ModelSpec:
             structure=structure,
             priors=priors,
             likelihood=Likelihood.from_dict(record["likelihood"], structure=structure),
+            readings=readings,
             relation=record.get("relation", ""),
             bootstrap=record.get("bootstrap", 0),
             law_error=float(record.get("law_error", 0.0)),
@@ -332,6 +342,7 @@ class ModelSpec:
             **({name: getattr(self, name) for name in _PAIR_KEYS} if self.structure == "pairs" else {}),
             "priors": {name: prior.to_dict() for name, prior in self.priors.items()},
             "likelihood": self.likelihood.to_dict(structure=self.structure),
+            **({"readings": {n: prior.to_dict() for n, prior in self.readings.items()}} if self.readings else {}),
         }
 
 
