@@ -336,7 +336,6 @@ def test_moved_readings_stay_within_their_bounds_even_where_R_is_wildly_off():
     reading, _ = cell.draws(300, spread=0.2)
     progress = bent(cell, 0.3 * np.random.default_rng(0).normal(size=300))
     moved = readings.moved(reading, cell.data, progress=progress, drawn_at=cell.F)
-    assert (moved["E"] > 0).all()
     assert (moved["E"] < cell.smallest).all()
     assert (moved["loss_at_reference"] > cell.smallest).all()
     assert (moved["gamma"] > 0).all()

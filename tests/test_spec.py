@@ -131,7 +131,7 @@ def test_hyper_priors_are_read_as_priors():
         ("priors.c.dims", "cells", "priors.c.dims names 'cells'; a prior may vary along cell"),
         ("priors.c.centered", "no", "priors.c.centered must be true or false, not 'no'."),
         ("priors.c.centered", False, "priors.c.centered = false is for Normal, not for LogNormal."),
-        ("priors.c.transform", "log", "priors.c.transform is 'log'; known are exp, sigmoid."),
+        ("priors.c.transform", "log", "priors.c.transform is 'log'; known are exp, sigmoid, below_one."),
         ("priors.alpha.kwargs.mu.dist", "Norml", "priors.alpha.kwargs.mu.dist is 'Norml', no known distribution"),
         ("priors.alpha.kwargs.mu.kwargs.nu", 3, "priors.alpha.kwargs.mu.kwargs has an unknown key 'nu'"),
         ("priors.alpha.kwargs.mu.dims", "cell", "priors.alpha.kwargs.mu: a hyper-prior has no dims"),
@@ -166,7 +166,7 @@ def test_hyper_priors_are_read_as_priors():
         ("law", ["kaplan"], "law is ['kaplan'], no known member"),
         ("priors.c.dims", 3, "priors.c.dims "),
         ("priors.c.dist", ["Normal"], "priors.c.dist is "),
-        ("priors.c.transform", ["exp"], "priors.c.transform is ['exp']; known are exp, sigmoid."),
+        ("priors.c.transform", ["exp"], "priors.c.transform is ['exp']; known are exp, sigmoid, below_one."),
         # numbers that no distribution can take
         ("priors.c.kwargs.mu", float("nan"), "priors.c.kwargs.mu must be a finite number, not nan."),
         ("priors.gamma", float("inf"), "priors.gamma must be a finite number, not inf."),
