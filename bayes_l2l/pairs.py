@@ -92,6 +92,9 @@ class PairData:
         kept = [cell in used for cell in zip(table["eval_set"], table["train_set"], strict=True)]
         table = table[kept].drop(columns="_size").reset_index(drop=True)
         runs = ModelData.of(replace(sweep, table=table), likelihood=spec.likelihood)
+        # Relations have no reference size: E is measured by the smallest loss itself.
+        smallest = np.exp(np.where(runs.observed > 0, runs.log_loss, np.inf).min(axis=0))
+        runs = replace(runs, smallest=smallest)
         sources, targets = (np.array([runs.cells.index(cell) for cell in side]) for side in zip(*pairs, strict=True))
         centre, spread = entropy_priors(replace(sweep, table=table), runs, spec=spec)
         return cls(runs, sources, targets, centre, spread)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 from synthetic import joint_fit, synthetic_fit
 
 from bayes_l2l.fits import Fit
+
+# A loaded machine is no fault of the example that it is slow on.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
