@@ -313,8 +313,9 @@ class ModelSpec:
         readings = record.get("readings", {})
         _only(readings, _READING_PRIORS, "readings")
         readings = {n: _quantity(p, f"readings.{n}") for n, p in readings.items()}
-        for name, prior in (*priors.items(), *readings.items()):
-            _in_range(name, prior)
+        for section, of in (("priors", priors), ("readings", readings)):
+            for name, prior in of.items():
+                _in_range(name, prior, where=f"{section}.{name}")
         if is_pairs:
             _check_pairs(record, priors["E_fraction"])
         text = {key: str(record.get(key, "")) for key in ("name", "title", "equation", "source")}
@@ -456,13 +457,13 @@ def _argument(value: Any, where: str) -> float | Prior | tuple[Prior, ...]:
     return prior
 
 
-def _in_range(name: str, prior: Prior) -> None:
+def _in_range(name: str, prior: Prior, *, where: str) -> None:
     """Refuse a fixed value that has no meaning in the law; a prior keeps its bounds by its transform."""
     if prior.dist != "Fixed":
         return
     value, is_fraction = float(prior.kwargs["value"]), name in ("E_fraction", "share")  # type: ignore[arg-type]
     if not (value > 0 or (name == "c" and value == 0)) or (is_fraction and value >= 1):
-        raise SpecError(f"priors.{name} must be {'between 0 and 1' if is_fraction else 'positive'}, not {value:g}.")
+        raise SpecError(f"{where} must be {'between 0 and 1' if is_fraction else 'positive'}, not {value:g}.")
 
 
 def _plain(value: float | Prior | tuple[Prior, ...]) -> Any:

@@ -184,6 +184,9 @@ def test_what_is_wrong_in_a_model_is_named(path, value, message):
     [
         ("law", "chinchilla", "structure = 'joint' needs law = 'generalised', not 'chinchilla'."),
         ("priors.alpha_over_gamma", None, "priors has no 'alpha_over_gamma'"),
+        ("readings.share", 0.4, "readings has an unknown key 'share' (known: E_fraction, excess, gamma)"),
+        ("readings.gamma.dist", "Norml", "readings.gamma.dist is 'Norml', no known distribution"),
+        ("readings.E_fraction", 1.5, "readings.E_fraction must be between 0 and 1, not 1.5."),
         ("priors.alpha", 0.4, "has an unknown key 'alpha'"),
         ("priors.gamma.kwargs.mu", [], "priors.gamma.kwargs.mu must be a list of priors with different dims"),
         (
@@ -206,6 +209,12 @@ def test_what_is_wrong_in_a_model_is_named(path, value, message):
 def test_what_is_wrong_in_a_joint_model_is_named(path, value, message):
     with pytest.raises(SpecError, match=re.escape(message)):
         ModelSpec.from_dict(changed(path, value, name="joint"))
+
+
+def test_readings_are_of_a_joint_model_and_may_be_left_out():
+    assert not ModelSpec.from_dict(changed("readings", None, name="joint")).readings
+    with pytest.raises(SpecError, match="the model file has an unknown key 'readings'"):
+        ModelSpec.from_dict(record() | {"readings": {}})
 
 
 @pytest.mark.parametrize("dim", ["eval_set", "train_set"])
