@@ -87,13 +87,7 @@ def _add_fit(commands: Commands) -> None:
     parser.add_argument(
         "--model", metavar="NAME|FILE.toml", default="joint", help="model, or your own model file (joint)"
     )
-    parser.add_argument("--columns", metavar="MAP.toml", help="mapping file: which column means what")
-    parser.add_argument(
-        "--eval-set",
-        metavar="NAME",
-        action="append",
-        help="evaluation to fit, or `own`, or `all`; may be repeated (what the mapping says, else all)",
-    )
+    _add_columns(parser)
     _add_draws(parser)
     parser.add_argument("--sampler", choices=("nutpie", "pymc"), help="implementation of NUTS (nutpie)")
     parser.add_argument("--keep-interrupted", action="store_true", help="Ctrl-C keeps what has been drawn")
@@ -194,13 +188,7 @@ def _add_rollout(commands: Commands) -> None:
         action="append",
         help="predict all sets, or one from the others' large runs and few small ones of its own (both)",
     )
-    parser.add_argument("--columns", metavar="MAP.toml", help="mapping file: which column means what")
-    parser.add_argument(
-        "--eval-set",
-        metavar="NAME",
-        action="append",
-        help="evaluation to fit, or `own`, or `all`; may be repeated (what the mapping says, else all)",
-    )
+    _add_columns(parser)
     _add_draws(parser)
     parser.add_argument(
         "--resamples", type=_count, metavar="N", default=200, help="of the baseline's bootstrap (200)"
@@ -266,6 +254,16 @@ def _add_data(commands: Commands) -> None:
     )
     fetching.add_argument("name", metavar="NAME", help="of `bayes-l2l data list`")
     fetching.set_defaults(command="data fetch")
+
+
+def _add_columns(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--columns", metavar="MAP.toml", help="mapping file: which column means what")
+    parser.add_argument(
+        "--eval-set",
+        metavar="NAME",
+        action="append",
+        help="evaluation to fit, or `own`, or `all`; may be repeated (what the mapping says, else all)",
+    )
 
 
 def _add_quantiles(parser: argparse.ArgumentParser) -> None:

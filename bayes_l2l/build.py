@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayes_l2l.errors import DataError
-from bayes_l2l.laws import D0, from_reference, log_reducible
+from bayes_l2l.laws import D0, Law, from_reference, log_reducible
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -256,6 +256,43 @@ def log_density(residual: Any, *, observed: Any, variance: Any, shared: Any) -> 
     quadratic = (residual**2 * precision).sum(axis=1) - (shared * residual * precision).sum(axis=1) ** 2 / gain
     log_det = (observed * pt.log(2 * np.pi * variance)).sum(axis=1) + pt.log(gain)
     return -0.5 * (quadratic + log_det)
+
+
+def evidence(
+    law: Law, data: ModelData, points: Sequence[int], *, params: float, tokens: float, scatter: Floats
+) -> tuple[Floats, Floats]:
+    """What the runs of one size say about the deviation of log R that they share, given the parameters.
+
+    `log_density` integrates that deviation out; with a normal prior of precision ``p`` its posterior is normal with
+    precision ``p + precision`` and mean ``pull / (p + precision)``.
+
+    Parameters
+    ----------
+    law : Law
+        Of the cells of `data`, arrays of shape (draw, cell).
+    data : ModelData
+        Where the losses are.
+    points : sequence of int
+        Points of that size; several where runs are repeated.
+    params, tokens : float
+        N and D of the size.
+    scatter : ndarray, shape (draw, cell)
+        Standard deviation of log loss of each cell on its own.
+
+    Returns
+    -------
+    pull, precision : ndarray, shape (draw,)
+    """
+    pull, precision = np.zeros((2, len(law.E)))
+    if not points:
+        return pull, precision
+    loss = law.loss(params, tokens)
+    sensitivity = law.gamma * (1 - law.E / loss)
+    for i in points:
+        weight = data.observed[i] / (scatter**2 + data.noise[i] ** 2)
+        pull = pull + (sensitivity * weight * (data.log_loss[i] - np.log(loss))).sum(axis=1)
+        precision = precision + (sensitivity**2 * weight).sum(axis=1)
+    return pull, precision
 
 
 def coords(data: ModelData) -> dict[str, list[str]]:

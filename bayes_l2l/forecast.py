@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bayes_l2l.build import LAW_VARIABLES, RELATION_VARIABLES, ModelData, discrepancy, point_label
+from bayes_l2l.build import LAW_VARIABLES, RELATION_VARIABLES, ModelData, discrepancy, evidence, point_label
 from bayes_l2l.errors import DataError, ForecastError
 from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN, Law, ShiftedPowerLaw
 from bayes_l2l.notes import Note
@@ -170,26 +170,15 @@ def forecast(
     at = expand(points, cells=fit.cells, max_flops=fit.max_flops)
     if fit.spec.structure == "pairs":
         draws = _through_pairs(fit, at, kind=kind, source=source)
-        return Forecast(points=at, draws=draws, kind=kind, notes=(*fit.notes, *_distance(at)))
-    if source is not None:
+    elif source is not None:
         raise ForecastError(f"Model {fit.spec.name!r} forecasts from all its cells together: leave out the source.")
-    posterior = stacked(fit.posterior)
-    column = [fit.cells.index(cell) for cell in zip(at["eval_set"], at["train_set"], strict=True)]
-    law = law_draws(posterior, column)
-    loss = law.loss(at["params"].to_numpy(), at["tokens"].to_numpy())
-    sensitivity = law.gamma * (1 - law.E / loss)
-    scatter = posterior["scatter"].to_numpy()[:, column]
-    loss = loss * np.exp(scatter * _drift(fit, at, len(loss)))
-    if kind == "run":
-        rng = np.random.default_rng(fit.settings.seed)
-        deviation = _deviations(fit, posterior, at, rng)
-        own = scatter * rng.standard_normal(loss.shape)
-        loss = loss * np.exp(sensitivity * deviation + own)
+    else:
+        draws = _through_laws(fit, at, kind=kind)
     if rollout is None:
         notes = _distance(at)
     else:
         notes = rollout.notes_on(at, model=fit.spec.name, largest_fitted=max(fit.max_flops.values()))
-    return Forecast(points=at, draws=loss, kind=kind, notes=(*fit.notes, *notes))
+    return Forecast(points=at, draws=draws, kind=kind, notes=(*fit.notes, *notes))
 
 
 def expand(points: pd.DataFrame, *, cells: Sequence[tuple[str, str]], max_flops: Mapping[str, float]) -> pd.DataFrame:
@@ -282,7 +271,7 @@ def stacked(posterior: xr.Dataset) -> xr.Dataset:
     return long.transpose("sample", ...)
 
 
-def law_draws(posterior: xr.Dataset, cell: Sequence[int] | int) -> Law:
+def law_draws(posterior: xr.Dataset, cell: Sequence[int] | slice | int) -> Law:
     """Law of a cell (arrays of shape (sample,)) or of several (sample, cell) from stacked draws."""
     names = LAW_VARIABLES
     if "log_A" not in posterior:
@@ -290,22 +279,39 @@ def law_draws(posterior: xr.Dataset, cell: Sequence[int] | int) -> Law:
     return Law(**{name: posterior[name].to_numpy()[:, cell] for name in names})
 
 
+def _through_laws(fit: Fit, at: pd.DataFrame, *, kind: Kind) -> Floats:
+    """Draws of the loss at every point, by the law of its cell."""
+    posterior = stacked(fit.posterior)
+    column = [fit.cells.index(cell) for cell in zip(at["eval_set"], at["train_set"], strict=True)]
+    law = law_draws(posterior, column)
+    loss = law.loss(at["params"].to_numpy(), at["tokens"].to_numpy())
+    sensitivity = law.gamma * (1 - law.E / loss)
+    scatter = posterior["scatter"].to_numpy()[:, column]
+    loss = loss * np.exp(scatter * _drift(fit, at, len(loss)))
+    if kind == "curve":
+        return np.asarray(loss)
+    rng = np.random.default_rng(fit.settings.seed)
+    deviation = _deviations(fit, posterior, at, rng)
+    own = scatter * rng.standard_normal(loss.shape)
+    return np.asarray(loss * np.exp(sensitivity * deviation + own))
+
+
 def _deviations(fit: Fit, posterior: xr.Dataset, at: pd.DataFrame, rng: np.random.Generator) -> Floats:
     """Draws of the shared deviation of log R at every point, alike where (N, D) are, given the fitted runs.
 
-    Given the parameters, the residuals of a size are ``shared * delta + own noise`` with a standard normal
-    prior on delta: its posterior is normal.
+    Given the parameters it is normal, with what the losses that decide R say of it (see `build.evidence`).
     """
     likelihood = fit.spec.likelihood
     data = ModelData.of(fit.sweep, likelihood=likelihood)
+    if "decides" in posterior.coords:
+        # What only reads R tells nothing of it.
+        deciding = np.flatnonzero(posterior["decides"].to_numpy()).tolist()
+        posterior, data = posterior.isel(cell=deciding), data.only(deciding)
     largest = max(fit.max_flops.values())
     known: dict[str, list[int]] = {}
     for i, (n, d) in enumerate(zip(np.exp(data.log_params), np.exp(data.log_tokens), strict=True)):
         known.setdefault(point_label(n, d), []).append(i)
-    law = law_draws(posterior, list(range(len(data.cells))))
-    scatter = posterior["scatter"].to_numpy()
-    # What only reads R tells nothing of it.
-    observed = data.observed * posterior["decides"].to_numpy() if "decides" in posterior.coords else data.observed
+    law, scatter = law_draws(posterior, slice(None)), posterior["scatter"].to_numpy()
     drawn: dict[str, Floats] = {}
     labels = [point_label(n, d) for n, d in zip(at["params"], at["tokens"], strict=True)]
     for label, n, d in zip(labels, at["params"], at["tokens"], strict=True):
@@ -313,15 +319,10 @@ def _deviations(fit: Fit, posterior: xr.Dataset, at: pd.DataFrame, rng: np.rando
             continue
         off = discrepancy(np.array(FLOPS_PER_PARAM_TOKEN * n * d / largest), likelihood)
         deviation = np.hypot(posterior["deviation"].to_numpy(), off)
-        precision, pull = np.ones_like(deviation), np.zeros_like(deviation)
-        if label in known:
-            loss = law.loss(n, d)
-            shared = deviation[:, None] * law.gamma * (1 - law.E / loss)
-        for i in known.get(label, ()):
-            weight = observed[i] / (scatter**2 + data.noise[i] ** 2)
-            precision = precision + (shared**2 * weight).sum(axis=1)
-            pull = pull + (shared * (data.log_loss[i] - np.log(loss)) * weight).sum(axis=1)
-        delta = pull / precision + rng.standard_normal(precision.size) / np.sqrt(precision)
+        pull, precision = evidence(law, data, known.get(label, ()), params=n, tokens=d, scatter=scatter)
+        # Standardised, so that a deviation of 0 is none.
+        precision = 1 + deviation**2 * precision
+        delta = deviation * pull / precision + rng.standard_normal(precision.size) / np.sqrt(precision)
         drawn[label] = deviation * delta
     return np.stack([drawn[label] for label in labels], axis=1)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bayes_l2l.build import ModelData, coords, effects_of, parameter
+from bayes_l2l.build import ModelData, coords, effects_of, evidence, parameter
 from bayes_l2l.laws import Law, ShiftedPowerLaw, log_reducible
 
 if TYPE_CHECKING:
@@ -111,12 +111,9 @@ def deviations(law: Law, data: ModelData, *, scatter: Floats, deviation: Floats)
     """
     expected = np.zeros((len(deviation), len(data.log_params)))
     for p, (n, d) in enumerate(zip(np.exp(data.log_params), np.exp(data.log_tokens), strict=True)):
-        loss = law.loss(n, d)
-        sensitivity = law.gamma * (1 - law.E / loss)
-        precision = data.observed[p] / (scatter**2 + data.noise[p] ** 2)
+        pull, precision = evidence(law, data, [p], params=n, tokens=d, scatter=scatter)
         prior = deviation**2 + data.discrepancy[p] ** 2
-        pull = (sensitivity * precision * (data.log_loss[p] - np.log(loss))).sum(axis=1)
-        expected[:, p] = prior * pull / (1 + prior * (sensitivity**2 * precision).sum(axis=1))
+        expected[:, p] = prior * pull / (1 + prior * precision)
     return expected
 
 

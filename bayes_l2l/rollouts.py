@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -164,7 +164,7 @@ class Rollout:
             If there is no such column.
         """
         groups = [by] if isinstance(by, str) else list(by)
-        return summary(score_rows(self.frame), by=groups)
+        return summary(self._scored, by=groups)
 
     def tested(
         self,
@@ -328,11 +328,11 @@ def rollout(
     made = folds(sweep.table, cutoffs=cutoffs, kinds=kinds)
     settings = _settings(draws=draws, tune=tune, chains=chains, seed=random_seed)
     cores = None if jobs == 1 and dask is None else 1
+    parts_of = {fold: fold.split(sweep.table) for fold in made}
     queue = []
     for spec in _specs(models):
         options = settings if spec else {"n_boot": resamples, "seed": settings["seed"]}
-        for fold in made:
-            fitted, ahead = fold.split(sweep.table)
+        for fold, (fitted, ahead) in parts_of.items():
             queue.append(Job(spec, fold, sweep._with(fitted), ahead, options, cores))
     store = _store(path)
     parts, refusals = _run(queue, store=store, jobs=jobs, dask=dask, progress=progress or (lambda line: None))
@@ -340,7 +340,10 @@ def rollout(
         raise refusals[0][1]
     frame = pd.concat([parts[job.key] for job in queue if job.key in parts], ignore_index=True)
     failed = [Note("fold_failed", "warning", f"{job.name}, {job.fold}: {error}") for job, error in refusals]
-    found = Rollout(frame, (*_left_out(sweep, made), *failed, *_doubts(frame)))
+    found = Rollout(
+        frame,
+        (*_left_out(sweep, {fold: len(ahead) for fold, (_, ahead) in parts_of.items()}), *failed, *_doubts(frame)),
+    )
     if path is not None:
         write_table(found.frame, Path(path))
     return found
@@ -427,9 +430,9 @@ def _doubts(frame: pd.DataFrame) -> tuple[Note, ...]:
     return (Note("untrusted_folds", "serious", message, {"folds": len(bad)}),)
 
 
-def _left_out(sweep: Sweep, made: Sequence[Fold]) -> tuple[Note, ...]:
+def _left_out(sweep: Sweep, predicted: Mapping[Fold, int]) -> tuple[Note, ...]:
     """Note on losses above a cut-off that no fold can predict."""
-    lacking = {str(fold): n for fold in made if (n := fold.n_ahead(sweep.table) - len(fold.split(sweep.table)[1]))}
+    lacking = {str(fold): left for fold, n in predicted.items() if (left := fold.n_ahead(sweep.table) - n)}
     if not lacking:
         return ()
     first, count = next(iter(lacking.items()))

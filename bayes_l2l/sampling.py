@@ -13,7 +13,7 @@ from bayes_l2l import readings
 from bayes_l2l._compat import group, low_rank_adaptation
 from bayes_l2l.build import INNER, LAW_VARIABLES, NOISE_VARIABLES, RELATION_VARIABLES, ModelData, build
 from bayes_l2l.errors import DataError, SpecError
-from bayes_l2l.laws import Law
+from bayes_l2l.forecast import law_draws, stacked
 from bayes_l2l.notes import Note, Severity
 from bayes_l2l.pairs import PairData, build_pairs
 
@@ -156,17 +156,17 @@ class CompiledModel:
         posterior, stats = self._module(self.model, decided.arrays(), settings, name)
         if self.reading_model is not None:
             read = data.only(self._reading)
-            mean = _progress(posterior, decided).mean(axis=0)
-            kept = replace(settings, draws=posterior.sizes["draw"], chains=posterior.sizes["chain"])
+            progress = _progress(posterior, decided)
+            mean = progress.mean(axis=0)
+            sizes = posterior.sizes["chain"], posterior.sizes["draw"]
             # Draws of the modules are paired: with one seed they would not be independent.
-            kept = replace(kept, seed=settings.seed + 1)
-            known = readings.arrays(read, mean)
-            reading, more = self._module(self.reading_model, known, kept, name)
+            kept = replace(settings, chains=sizes[0], draws=sizes[1], seed=settings.seed + 1)
+            reading, more = self._module(self.reading_model, readings.arrays(read, mean), kept, name)
             # Either module may have been interrupted.
-            same = {"chain": slice(reading.sizes["chain"]), "draw": slice(reading.sizes["draw"])}
+            same = {dim: slice(reading.sizes[dim]) for dim in ("chain", "draw")}
             posterior, stats = posterior.isel(same), stats.isel(same)
-            draws = {name: _long(reading[name]) for name in readings.READING_VARIABLES}
-            draws = readings.moved(draws, read, progress=_progress(posterior, decided), drawn_at=mean)
+            progress = progress.reshape(*sizes, -1)[same["chain"], same["draw"]].reshape(-1, len(mean))
+            draws = readings.moved(_reading_draws(reading), read, progress=progress, drawn_at=mean)
             posterior = self._joined(posterior, draws, read.reference)
             more = more.assign_coords(chain=stats["chain"], draw=stats["draw"])
             stats = stats.merge(more.rename({str(name): f"{name}_readings" for name in more.data_vars}))
@@ -227,11 +227,12 @@ class CompiledModel:
         import numpy as np
 
         size = (decided.sizes["chain"], decided.sizes["draw"])
-        law = readings.laws(law_of(decided, 0), reading, reference)
+        first = stacked(decided)
+        law = readings.laws(law_draws(first, 0), reading, reference)
         order = np.argsort([*self._deciding, *self._reading])
         along = {}
         for name, values in (vars(law) | {"scatter": reading["scatter"]}).items():
-            both = np.concatenate([_long(decided[name]), values], axis=1)[:, order]
+            both = np.concatenate([first[name].to_numpy(), values], axis=1)[:, order]
             along[name] = (("chain", "draw", "cell"), both.reshape(*size, len(order)))
         of_cells = [str(name) for name, values in decided.items() if "cell" in values.dims]
         return decided.drop_vars([*of_cells, "cell"]).assign(along)
@@ -257,8 +258,7 @@ class CompiledModel:
         if self.reading_model is not None and isinstance(self._first, ModelData):
             # With the same seed, variables of one place in both modules would be drawn alike.
             drawn = _prior(self.reading_model, readings.READING_VARIABLES, draws, seed + 1)
-            reading = {name: _long(drawn[name]) for name in readings.READING_VARIABLES}
-            prior = self._joined(prior, reading, self._first.reference)
+            prior = self._joined(prior, _reading_draws(drawn), self._first.reference)
         return self._labelled(prior)
 
     def _labelled(self, posterior: xr.Dataset) -> xr.Dataset:
@@ -269,22 +269,18 @@ class CompiledModel:
         return posterior.assign_coords(decides=("cell", [i in self._deciding for i in range(len(self.cells))]))
 
 
-def law_of(posterior: xr.Dataset, cells: int | slice) -> Law:
-    """Law of one cell, arrays of shape (draw,), or of several, (draw, cell)."""
-    return Law(**{name: _long(posterior[name])[:, cells] for name in LAW_VARIABLES})
-
-
-def _long(values: xr.DataArray) -> Any:
-    """Chains and draws as one dimension, which comes first."""
-    data = values.transpose("chain", "draw", ...).to_numpy()
-    return data.reshape(-1, *data.shape[2:])
+def _reading_draws(posterior: xr.Dataset) -> dict[str, Any]:
+    """Draws of the readings, arrays of shape (draw, cell)."""
+    long = stacked(posterior)
+    return {name: long[name].to_numpy() for name in readings.READING_VARIABLES}
 
 
 def _progress(posterior: xr.Dataset, data: ModelData) -> Any:
     """Draws of log R at every point, from the deciding cells (in their order)."""
-    scatter, deviation = _long(posterior["scatter"]), _long(posterior["deviation"])
-    deviations = readings.deviations(law_of(posterior, slice(None)), data, scatter=scatter, deviation=deviation)
-    return readings.progress(law_of(posterior, 0), data, deviations)
+    long = stacked(posterior)
+    scatter, deviation = long["scatter"].to_numpy(), long["deviation"].to_numpy()
+    deviations = readings.deviations(law_draws(long, slice(None)), data, scatter=scatter, deviation=deviation)
+    return readings.progress(law_draws(long, 0), data, deviations)
 
 
 def _prior(model: pm.Model, names: Sequence[str], draws: int, seed: int) -> xr.Dataset:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import tiny
 from evaluation import some_point, values
+from rolled import by_hand
 from scipy import stats
 
 from bayes_l2l.baselines import fit_point
@@ -21,6 +22,7 @@ from bayes_l2l.errors import DataError, ForecastError, SpecError
 from bayes_l2l.fits import fit, load_fit
 from bayes_l2l.laws import ShiftedPowerLaw
 from bayes_l2l.pairs import PairData, build_pairs, ordered_pairs
+from bayes_l2l.rollouts import Rollout
 from bayes_l2l.sampling import CompiledModel
 from bayes_l2l.spec import ModelSpec, load_spec, model_names
 from bayes_l2l.sweep import Sweep
@@ -372,6 +374,11 @@ def test_a_fit_is_summarised_saved_and_checked(fitted, tmp_path, capsys):
     where = ["--params", "3e9", "--tokens", "6e10", "--train-set", "code", "--source", "web@web"]
     assert main(["forecast", str(path), *where]) == 0
     assert capsys.readouterr().out.count("\n") == 2
+
+
+def test_a_rollout_of_other_models_is_refused_as_for_laws(fitted):
+    with pytest.raises(ForecastError, match="was not rolled out"):
+        fitted.forecast(train_set="code", rollout=Rollout(by_hand(5.0, model="law")), **LARGE)
 
 
 def test_pictures_of_laws_are_refused(fitted):
