@@ -39,7 +39,7 @@ _EFFECT: Final = "_effect"
 
 @dataclass(frozen=True, eq=False)
 class ErrorData:
-    """Errors and the losses they are a function of, as arrays: a cell (task, training set) has its runs along ``row``.
+    """Errors and the losses they are a function of, as arrays; each cell (task, training set) has its runs along row.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class ErrorData:
         names = [str(of_cell.at[cell, "predictor"]) for cell in cells]
         quantile = rows.drop_duplicates([*_RUN, "predictor"]).groupby("predictor")["_x"].quantile(_REFERENCE)
         reference = quantile.loc[names].to_numpy()
-        chance = _chance(rows).loc[[task for task, _ in cells]].to_numpy()
+        chance = np.asarray(_chance(rows).loc[[task for task, _ in cells]], dtype=np.float64)
 
         def spread(values: Any, elsewhere: Any) -> Floats:
             full = np.broadcast_to(np.asarray(elsewhere, dtype=float), (row.max() + 1, len(cells))).copy()
@@ -169,10 +169,11 @@ def predictors(errors: pd.DataFrame, losses: pd.DataFrame, *, spec: ErrorSpec, n
     own = {t for t, e in zip(losses["train_set"], losses["eval_set"], strict=True) if t == e}
     if spec.predictor == "task":
         found = [_stem(task) for task in errors["eval_set"]]
-        if lacking := sorted({t for t, stem in zip(errors["eval_set"], found, strict=True) if stem not in evaluations}):
+        if lacking := sorted({task for task in errors["eval_set"] if _stem(task) not in evaluations}):
+            stem = _stem(lacking[0])
             raise DataError(
-                f"{name} has no loss on {_stem(lacking[0])!r}, which error rate {lacking[0]!r} is to be a function of "
-                f"(predictor = 'task'): call the loss {_stem(lacking[0])!r} and the error {_stem(lacking[0])}_error."
+                f"{name} has no loss on {stem!r}, which error rate {lacking[0]!r} is to be a function of "
+                f"(predictor = 'task'): call the loss {stem!r} and the error {stem}_error."
             )
         return found
     if spec.predictor not in PREDICTORS:
@@ -205,11 +206,12 @@ def _smoothest(errors: pd.DataFrame, losses: pd.DataFrame) -> str | None:
     """Evaluation of all runs with errors whose loss is known best: by its standard error, else by its scatter."""
     runs = errors[_RUN].drop_duplicates()
     both = losses.merge(runs, on=_RUN)
-    counts = both.groupby("eval_set").size()
-    full = sorted(counts.index[counts == counts.max()])
-    both = both[both["eval_set"].isin(full)]
-    if both["train_set"].nunique() < runs["train_set"].nunique() or counts.max() < len(runs) / 2:
+    sets = both.groupby("eval_set")["train_set"].nunique()
+    both = both[both["eval_set"].isin(sets.index[sets == runs["train_set"].nunique()])]
+    if both.empty:
         return None
+    counts = both.groupby("eval_set").size()
+    both = both[both["eval_set"].isin(counts.index[counts == counts.max()])]
     if "loss_se" in both and both["loss_se"].notna().all():
         noise = (both["loss_se"] / both["loss"]).groupby(both["eval_set"]).median()
     else:
@@ -279,10 +281,12 @@ def build_errors(spec: ErrorSpec, data: ErrorData) -> pm.Model:
         drawn = {name: value(name, prior) for name, prior in spec.priors.items()}
         chance = pt.minimum(known["chance"], _MOST)
         ceiling = pt.sigmoid(pt.log(chance) - pt.log1p(-chance) + drawn["ceiling"])
-        law = {"ceiling": ceiling, "level": drawn["level"], "slope": drawn["kappa" if spec.form == "power" else "rate"]}
+        slope = drawn["kappa" if spec.form == "power" else "rate"]
+        law = {"ceiling": ceiling, "level": drawn["level"], "slope": slope}
+        if "floor" in drawn:
+            law["floor"] = ceiling * drawn["floor"]
         if spec.form == "power":
-            law |= {"floor": ceiling * drawn["floor"], "E": known["smallest"] * drawn["E_fraction"]}
-            law["sharpness"] = drawn["sharpness"]
+            law |= {"E": known["smallest"] * drawn["E_fraction"], "sharpness": drawn["sharpness"]}
         curve = ErrorLaw(form=spec.form, reference=known["reference"], **law)(known["loss"])
         scatter = value("scatter", spec.scatter)
         nu = parameter(f"nu{_EFFECT}", spec.nu, effects)
@@ -325,13 +329,15 @@ def fit_errors(sweep: Sweep, *, spec: ErrorSpec, settings: SamplerSettings) -> t
     data = ErrorData.of(sweep, spec=spec)
     # Draws are paired with those of the losses: with one seed they would not be independent.
     settings = replace(settings, seed=settings.seed + 2)
-    posterior, stats = run_nuts(build_errors(spec, data), data.arrays(spec.form), settings, what=(spec.name, sweep.name))
+    model = build_errors(spec, data)
+    posterior, stats = run_nuts(model, data.arrays(spec.form), settings, what=(spec.name, sweep.name))
     diagnostics, notes = diagnose(_reported(posterior, along=True), stats, settings)
     law = _reported(posterior, along=False).assign_coords(
         cell=data.labels,
         task=("cell", [task for task, _ in data.cells]),
         train_set=("cell", [train for _, train in data.cells]),
         predictor=("cell", data.predictors),
+        chance=("cell", data.chance),
         reference=("cell", data.reference),
         smallest=("cell", data.smallest),
     )
@@ -347,8 +353,7 @@ def _reported(posterior: xr.Dataset, *, along: bool) -> xr.Dataset:
     kept = []
     for name, values in posterior.items():
         dims = set(values.dims) - {"chain", "draw"}
-        if dims == {"cell"} and not str(name).endswith(_EFFECT):
-            kept.append(str(name))
-        elif not dims and (along or name == "nu"):
+        of_cells = dims == {"cell"} and not str(name).endswith(_EFFECT)
+        if of_cells or (not dims and (along or name == "nu")):
             kept.append(str(name))
     return posterior[kept].drop_vars(["eval_set", "train_set"], errors="ignore")

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-#: Groups of a fit's file that belong to the errors: draws with the cells' data, statistics of the sampler, diagnostics.
+#: Groups of a fit's file that belong to the errors: draws, statistics of the sampler, and diagnostics.
 GROUPS: Final = ("error_posterior", "error_sample_stats", "error_diagnostics")
-#: A task has left chance if its law lies below its ceiling, at the smallest fitted loss, by so many times the scatter
-#: of a run...
+#: A task has left chance if its law at the smallest fitted loss lies below chance, and below its ceiling, by so many
+#: times the scatter of a run,
 SIGNAL: Final = 2.0
-#: ... with this probability.
+#: by so much error at least,
+LEAST_GAIN: Final = 0.02
+#: and that with this probability.
 SURE: Final = 0.95
 _LAW: Final = ("ceiling", "level", "slope", "floor", "E", "sharpness")
 
@@ -38,9 +40,9 @@ class ErrorFit:
     ----------
     posterior : xarray.Dataset
         The fields of `ErrorLaw` and ``scatter``, dims chain, draw and cell ("task|train", with coordinates ``task``,
-        ``train_set``, ``predictor`` (the evaluation whose loss is the law's), ``reference`` and ``smallest`` (losses:
-        where the law is parameterised, and the smallest of the fitted runs) and ``learned`` (whether the task has left
-        chance)), and ``nu``.
+        ``train_set``, ``predictor`` (the evaluation whose loss is the law's), ``chance``, ``reference`` and
+        ``smallest`` (losses: where the law is parameterised, and the smallest of the fitted runs), and ``learned``
+        (whether the task has left chance)), and ``nu``.
     spec : ErrorSpec
         What was believed.
     seed : int
@@ -109,8 +111,8 @@ class ErrorFit:
         if kind == "run":
             scatter = _flat(self.posterior["scatter"])[joined][:, column]
             nu = _flat(self.posterior["nu"])[joined][:, None]
-            shape = error.shape
-            error = error + scatter * rng.standard_normal(shape) / np.sqrt(rng.chisquare(np.broadcast_to(nu, shape)) / nu)
+            noise = rng.standard_normal(error.shape) / np.sqrt(rng.chisquare(nu, size=error.shape) / nu)
+            error = error + scatter * noise
         known = self.posterior["learned"].to_numpy()[column].astype(bool)
         return np.where(known, np.clip(error, 0.0, 1.0), np.nan)
 
@@ -125,8 +127,8 @@ class ErrorFit:
             return ()
         first = ", ".join(list(stuck)[:3]) + (f" and {len(stuck) - 3} more" if len(stuck) > 3 else "")
         message = (
-            f"{first} have not left chance by more than runs scatter: nothing can be learned about their error beyond "
-            "these runs, and their forecasts are left empty"
+            f"{first} have not left chance by more than runs scatter: nothing can be learned about their error "
+            "beyond these runs, and their forecasts are left empty"
         )
         return (Note("at_chance", "warning", message, {"tasks": stuck}),)
 
@@ -135,10 +137,11 @@ class ErrorFit:
 
 
 def at_chance(posterior: xr.Dataset, *, form: str) -> npt.NDArray[np.bool_]:
-    """Which cells have not left their ceiling by more than runs scatter (`SIGNAL`, `SURE`), shape (cell,)."""
+    """Which cells have not left chance by more than runs scatter (`SIGNAL`, `LEAST_GAIN`, `SURE`), shape (cell,)."""
     law = _law(posterior, slice(None), form=form)
-    gained = law.ceiling - law(posterior["smallest"].to_numpy())
-    return np.asarray((gained > SIGNAL * _flat(posterior["scatter"])).mean(axis=0) < SURE)
+    gained = np.minimum(law.ceiling, posterior["chance"].to_numpy()) - law(posterior["smallest"].to_numpy())
+    needed = np.maximum(SIGNAL * _flat(posterior["scatter"]), LEAST_GAIN)
+    return np.asarray((gained > needed).mean(axis=0) < SURE)
 
 
 def _law(posterior: xr.Dataset, column: Any, *, form: str, draws: Any = slice(None)) -> ErrorLaw:

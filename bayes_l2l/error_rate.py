@@ -4,12 +4,12 @@ An error rate stays at a ceiling, near chance, until the loss is low enough, and
 the progress beyond the loss x0 amid the runs::
 
     exponential   err = eps - k exp(-g L) = ceiling (1 - exp(u)),     u = level + rate (x0 - L)
-    logistic      err = ceiling / (1 + exp(u))
+    logistic      err = floor + (ceiling - floor) / (1 + exp(u))
     power         err = softmin(K (L - E)^kappa + M, ceiling),        K (L - E)^kappa = (ceiling - M) exp(-u),
                                                                       u = level + kappa log((x0 - E) / (L - E))
 
 The first is Eq. 5 of arXiv 2403.08540; the last Eq. 10 and 11 of arXiv 2411.12925; the second is the first as long as
-the error is near its ceiling, but never falls below 0.
+the error is near its ceiling, but ends at a floor.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from bayes_l2l.spec import Prior, _folder, _only
 #: What every form is made of: quantities that a model file has priors for, all along cells (task, training set).
 FORMS: Final[Mapping[str, tuple[str, ...]]] = {
     "exponential": ("ceiling", "level", "rate"),
-    "logistic": ("ceiling", "level", "rate"),
+    "logistic": ("ceiling", "level", "rate", "floor"),
     "power": ("ceiling", "level", "kappa", "floor", "E_fraction", "sharpness"),
 }
 #: Losses that error can be a function of; any other word is the name of one evaluation.
@@ -63,8 +63,10 @@ class ErrorLaw:
         Progress u at the reference; larger is better.
     slope : float or array
         ``rate`` (per nat) or, in the form "power", ``kappa``.
-    floor, E : float or array
-        Of "power": the error M at the irreducible entropy E (nats/token) of the loss.
+    floor : float or array
+        Of "logistic" and "power": the error that is left in the end (M).
+    E : float or array
+        Of "power": irreducible entropy of the loss (nats/token), where the error is M.
     sharpness : float or array
         Of "power": how sharply it leaves the ceiling (soft minimum -log(exp(-s a) + exp(-s ceiling)) / s).
     """
@@ -88,7 +90,8 @@ class ErrorLaw:
         u = self.level + self.slope * (self.reference - loss)
         if self.form == "exponential":
             return self.ceiling * (1 - lib.exp(u))
-        return 0.5 * self.ceiling * (1 - lib.tanh(0.5 * u))  # 1/(1 + exp(u)) without overflow
+        part = 0.5 * (1 - lib.tanh(0.5 * u))  # 1/(1 + exp(u)) without overflow
+        return self.floor + (self.ceiling - self.floor) * part
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,9 @@ class ErrorSpec:
     predictor : str
         The loss that error is a function of: a key of `PREDICTORS`, or the name of an evaluation.
     priors : mapping of str to Prior
-        Of the form's quantities: ``ceiling`` (what it differs from chance by, on the logit scale), ``level``, ``rate``
-        or ``kappa``, and of "power" ``floor`` (over the ceiling), ``E_fraction`` (of the smallest loss) and
-        ``sharpness``. A prior varies along cell, eval_set (task), train_set, or not at all.
+        Of the form's quantities: ``ceiling`` (what it differs from chance by, on the logit scale), ``level``,
+        ``rate`` or ``kappa``, ``floor`` (over the ceiling), and of "power" ``E_fraction`` (of the smallest loss)
+        and ``sharpness``. A prior varies along cell, eval_set (task), train_set, or not at all.
     scatter : Prior
         Scale of the error of a run about its law, besides the binomial noise of ``n_items`` questions.
     nu : Prior
