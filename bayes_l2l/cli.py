@@ -205,6 +205,7 @@ def _check(args: argparse.Namespace) -> int:
     import pandas as pd
 
     from bayes_l2l.fits import load_fit
+    from bayes_l2l.outliers import outlying
 
     fit = load_fit(args.fit)
     found = _diagnostics(fit)
@@ -215,6 +216,8 @@ def _check(args: argparse.Namespace) -> int:
     }
     _say_simulated(fit.sweep)
     _deliver(pd.DataFrame({"variable": [str(name) for name in found], **columns}), None)
+    for note in outlying(fit):
+        _say(str(note))
     _judge(fit)
     return _status(fit)
 
