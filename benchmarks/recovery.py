@@ -49,7 +49,7 @@ import pandas as pd
 
 from bayes_l2l import sampling
 from bayes_l2l.build import LAW_VARIABLES, ModelData
-from bayes_l2l.forecast import law_draws, stacked
+from bayes_l2l.forecast import law_draws, noise, stacked
 from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN, Law, law_loss
 from bayes_l2l.simulation import PUBLISHED_LAWS
 from bayes_l2l.spec import Likelihood, load_spec
@@ -107,7 +107,7 @@ def prior_draws(compiled: sampling.CompiledModel, draws: int, seed: int) -> Any:
 
 
 def simulate(
-    prior: Any, data: ModelData, rng: np.random.Generator
+    prior: Any, data: ModelData, rng: np.random.Generator, *, nu: float = np.inf
 ) -> Iterator[tuple[dict[str, np.ndarray[Any, Any]], ModelData, int]]:
     """Simulate sweeps on the grid of some data, one a prior draw.
 
@@ -119,6 +119,8 @@ def simulate(
         Grid, weights and the scale of E's prior.
     rng : numpy.random.Generator
         Of the runs' noise.
+    nu : float
+        Degrees of freedom of what evaluations that read R scatter.
 
     Yields
     ------
@@ -138,7 +140,8 @@ def simulate(
         loss = law.loss(params, tokens)
         deviation = np.hypot(float(one["deviation"]), data.discrepancy)[:, None]
         shared = deviation * law.gamma * (1 - law.E / loss) * rng.standard_normal((len(loss), 1))
-        own = truth["scatter"] * rng.standard_normal(loss.shape)
+        tails = np.where(prior["decides"], np.inf, nu) if "decides" in prior.coords else np.array(np.inf)
+        own = truth["scatter"] * noise(rng, loss.shape, nu=tails)
         log_loss = np.log(loss) + spread * (shared + own)
         gap = np.log(np.exp(log_loss).min(axis=0) / data.smallest)
         if (np.abs(gap) < np.log(NEAR)).all() and log_loss.max() < np.log(HIGHEST):
@@ -225,7 +228,7 @@ def recover(
     ranks: dict[str, list[list[float]]] = {}
     checks, tried = [], 0
     started = perf_counter()
-    for number, (truth, simulated, used) in enumerate(simulate(prior, data, rng)):
+    for number, (truth, simulated, used) in enumerate(simulate(prior, data, rng, nu=compiled.spec.readings_nu)):
         if number == simulations:
             break
         tried = used
