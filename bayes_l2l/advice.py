@@ -98,9 +98,10 @@ def plan(plan: Plan, *, ax: Axes | None = None) -> Figure:
         ax.plot(rows["flops"], rows["after"], **drawing.DOT, color=colour[str(name)])
     batch = plan.batch
     ax.plot(batch["total_flops"], batch["after"], color="black", lw=1.2, zorder=3)
-    for n, run in enumerate(batch.itertuples(), 1):
-        ax.plot(run.total_flops, run.after, marker="o", ms=9, color=colour[run.train_set], mec="black", zorder=4)
-        ax.annotate(f"{n}", (run.total_flops, run.after), (0, -16), textcoords="offset points", ha="center", fontsize=8)
+    steps = zip(batch["train_set"], batch["total_flops"], batch["after"], strict=True)
+    for n, (name, spent, after) in enumerate(steps, 1):
+        ax.plot(spent, after, marker="o", ms=9, color=colour[name], mec="black", zorder=4)
+        ax.annotate(f"{n}", (spent, after), (0, -16), textcoords="offset points", ha="center", fontsize=8)
     ax.axhline(plan.before, color=drawing.GREY, lw=0.9, ls=":")
     measure = {"sd": "standard deviation of the forecast", "regret": "expected regret"}[plan.measure]
     ax.set(xscale="log", xlabel="compute of the runs together (FLOPs)", ylabel=f"{measure} (nats/token)")

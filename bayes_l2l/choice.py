@@ -1,7 +1,7 @@
 """Choice: which training set has the lowest loss for a budget, how sure that is, and where the answer changes.
 
-Training sets are compared draw by draw, so that what is uncertain about all of them cancels. Everything here is a pure
-function of the posterior draws: nothing samples and nothing imports PyMC.
+Training sets are compared draw by draw, so that what is uncertain about all of them cancels. Everything here is a
+pure function of the posterior draws: nothing samples and nothing imports PyMC.
 """
 
 from __future__ import annotations
@@ -175,9 +175,9 @@ class Choice:
         Returns
         -------
         pandas.DataFrame
-            One row an ordered pair, the most probable first: below, above (better at the lower and at the upper end of
-            `budgets`), probability, and the compute in FLOPs from which on ``above`` is better where it is so: q0.05,
-            median, q0.95. Pairs that cross in no draw are left out.
+            One row an ordered pair, the most probable first: below, above (better at the lower and at the upper end
+            of `budgets`), probability, and the compute in FLOPs from which on ``above`` is better where it is so:
+            q0.05, median, q0.95. Pairs that cross in no draw are left out.
         """
         import pandas as pd
 
@@ -223,7 +223,7 @@ class Choice:
         return self.plan(runs=1).candidates.sort_values("reduction", ascending=False).iloc[0]
 
     def plot(self, **options: Any) -> Figure:
-        """Draw how far the training sets are apart, and the best one along compute (see `bayes_l2l.advice.choice`)."""
+        """Draw how far training sets are apart, and the best along compute (see `bayes_l2l.advice.choice`)."""
         from bayes_l2l import advice
 
         figure: Figure = advice.choice(self, **options)
@@ -286,22 +286,7 @@ def choose(
     train_set: Sequence[str] | None = None,
     kind: Kind = "run",
 ) -> Choice:
-    """Compare training sets by their weighted loss on evaluations; see `Fit.choose`, which documents it.
-
-    Parameters
-    ----------
-    fit : Fit
-        A posterior with laws.
-    eval_set, flops, params, tokens, weights, train_set, kind
-        As in `Fit.choose`.
-
-    Returns
-    -------
-    Choice
-        With its draws.
-    """
-    import pandas as pd
-
+    """Compare training sets by their weighted loss on evaluations; see `Fit.choose`, which documents it."""
     if (flops is None) == (params is None) or (params is None) != (tokens is None):
         raise ForecastError("Say for what size to choose: flops, or both params and tokens.")
     shares = _shares([eval_set] if isinstance(eval_set, str) else list(eval_set), weights)
@@ -350,7 +335,9 @@ def thinned(fit: Fit, most: int) -> Fit:
     if step < 2:
         return fit
     groups = {name: group.to_dataset() for name, group in fit.tree.children.items()}
-    return replace(fit, tree=xr.DataTree.from_dict(groups | {"posterior": posterior.isel(draw=slice(None, None, step))}))
+    return replace(
+        fit, tree=xr.DataTree.from_dict(groups | {"posterior": posterior.isel(draw=slice(None, None, step))})
+    )
 
 
 def best(draws: Floats) -> Floats:
@@ -387,9 +374,7 @@ def weighted(draws: Floats, shares: Mapping[str, float]) -> Floats:
     return np.asarray(np.einsum("e,dep->dp", list(shares.values()), parts))
 
 
-def optimal_sizes(
-    fit: Fit, train_sets: Sequence[str], shares: Mapping[str, float], flops: Floats
-) -> pd.DataFrame:
+def optimal_sizes(fit: Fit, train_sets: Sequence[str], shares: Mapping[str, float], flops: Floats) -> pd.DataFrame:
     """Compute-optimal size of every training set (outer) and budget (inner).
 
     The posterior median of N*(C); of several evaluations, whose laws may differ in it, the weighted geometric mean.
@@ -465,8 +450,8 @@ def _candidates(fit: Fit, evals: Sequence[str], named: Sequence[str] | None) -> 
     for name in sets:
         if lacking := [e for e in evals if (e, name) not in fit.cells]:
             raise DataError(
-                f"{name} was not fitted on {lacking[0]}, so it cannot be compared there: choose by an evaluation that "
-                "all training sets have, or name those to compare (train_set)."
+                f"{name} was not fitted on {lacking[0]}, so it cannot be compared there: choose by an evaluation "
+                "that all training sets have, or name those to compare (train_set)."
             )
     if len(sets) < 2:
         raise ForecastError(f"There is nothing to choose from: only {', '.join(sets) or 'no training set'}.")

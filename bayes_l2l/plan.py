@@ -2,8 +2,8 @@
 
 Nothing is fitted again. Losses that candidate runs may have and the goal are forecast together, and what a run would
 tell of the goal is read off their covariance, as in an ensemble Kalman filter (Evensen, 2003,
-doi:10.1007/s10236-003-0036-9): for normal draws that is exact. What several runs tell is not the sum of what each tells:
-a batch is built run by run, each given those before it.
+doi:10.1007/s10236-003-0036-9): for normal draws that is exact. What several runs tell is not the sum of what each
+tells: a batch is built run by run, each given those before it.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Plan:
     Parameters
     ----------
     candidates : pandas.DataFrame
-        One row a candidate run, by reduction per FLOP: train_set, params, tokens, flops, after (the measure, were this
-        run alone made), reduction (what part of the variance goes; of a choice, of the regret that is expected where
-        the run confirms today's means), reduction_per_flop, extrapolation.
+        One row a candidate run, by reduction per FLOP: train_set, params, tokens, flops, after (the measure, were
+        this run alone made), reduction (what part of the variance goes; of a choice, of the regret that is expected
+        where the run confirms today's means), reduction_per_flop, extrapolation.
     batch : pandas.DataFrame
         The batch in the order in which its runs tell most: train_set, params, tokens, flops, total_flops, after (the
         measure with this run and all before it).
@@ -125,20 +125,7 @@ def plan(
     train_set: str | list[str] | None = None,
     candidates: pd.DataFrame | None = None,
 ) -> Plan:
-    """Rank candidate runs by what they would tell of a goal; see `Fit.plan`, which documents it.
-
-    Parameters
-    ----------
-    fit : Fit
-        A posterior with laws.
-    goal, budget, flops, params, tokens, runs, train_set, candidates
-        As in `Fit.plan`.
-
-    Returns
-    -------
-    Plan
-        With its batch.
-    """
+    """Rank candidate runs by what they would tell of a goal; see `Fit.plan`, which documents it."""
     if not (np.isfinite(budget) and budget > 0):
         raise ForecastError(f"budget must be positive and finite (FLOPs), not {budget:g}.")
     if runs < 1:
@@ -203,7 +190,7 @@ class Ensemble:
         return first, second
 
     def singles(self) -> tuple[Floats, Floats]:
-        """What part of the measure and what part of the doubt each candidate's run alone leaves, shape (candidate,)."""
+        """What part of the measure and of the doubt each candidate's run alone leaves, shape (candidate,)."""
         one, other = self.halves()
         both = [[a.left([k], by=b) for k in range(len(self.groups))] for a, b in ((one, other), (other, one))]
         measure, doubt = np.minimum(np.mean(both, axis=0), 1.0).T
@@ -213,8 +200,8 @@ class Ensemble:
         """Candidates of a batch, picked one by one, each given those before it, and what part of the measure is left.
 
         By what the next run takes off the doubt, by that per FLOP, and by what is between the two; the batch that
-        leaves least is taken, since each alone can be far off (Leskovec et al., 2007, doi:10.1145/1281192.1281239). It
-        ends where further runs tell nothing.
+        leaves least is taken, since each alone can be far off (Leskovec et al., 2007, doi:10.1145/1281192.1281239).
+        It ends where further runs tell nothing.
         """
         # What is picked because it looks best looks better than it is: batches are picked by one half of the draws
         # (other chains), and judged by the other.
@@ -231,8 +218,8 @@ class Ensemble:
     def left(self, chosen: list[int], *, by: Ensemble) -> tuple[float, float]:
         """What part of the measure and of the doubt is left with these candidates' runs.
 
-        Read as another half of the draws says that they are to be read: what the runs tell there by chance alone counts
-        against them here.
+        Read as another half of the draws says that they are to be read: what the runs tell there by chance alone
+        counts against them here.
         """
         n, y = self.goals.shape[1], np.concatenate([self._places(k) for k in chosen])
         taught, here = by.covariance, self.covariance
@@ -240,7 +227,9 @@ class Ensemble:
         cross = here[:n, y] @ reading
         block = here[:n, :n] - cross - cross.T + reading.T @ here[np.ix_(y, y)] @ reading
         prior = self._goals(here)
-        return _part(self._measure(block, prior), self._measure(prior, prior)), _part(self.doubt(block), self.doubt(prior))
+        return _part(self._measure(block, prior), self._measure(prior, prior)), _part(
+            self.doubt(block), self.doubt(prior)
+        )
 
     def doubt(self, block: Floats) -> float:
         """Variance of one goal; of options, the regret expected where runs confirm today's means.
@@ -256,8 +245,8 @@ class Ensemble:
     def _measure(self, block: Floats, prior: Floats) -> float:
         """Standard deviation of one goal; of options, the expected regret of the one that is then chosen.
 
-        What will be believed of the options' losses is, before the runs, normal about today's means, with the covariance
-        that the runs take away (preposterior analysis: Raiffa and Schlaifer, 1961).
+        What will be believed of the options' losses is, before the runs, normal about today's means, with the
+        covariance that the runs take away (preposterior analysis: Raiffa and Schlaifer, 1961).
         """
         if len(block) == 1:
             return float(np.sqrt(block[0, 0]))
@@ -298,7 +287,7 @@ class Ensemble:
         return np.asarray(now - now[:, y] @ np.linalg.solve(now[np.ix_(y, y)], now[y]))
 
     def _places(self, k: int) -> npt.NDArray[np.int_]:
-        return self.goals.shape[1] + self.groups[k]
+        return np.asarray(self.goals.shape[1] + self.groups[k])
 
 
 def _part(left: float, whole: float) -> float:
