@@ -5,11 +5,12 @@
     python benchmarks/decisions.py [hindcasts] [stars] --fits FOLDER [--draws --tune --chains --seed]
 
 The joint model is fitted to all 17 evaluations of the runs up to a cut-off in compute, and says P(A beats B) for
-every two training sets at the (N, D) of larger runs that both have. "hindcasts" asks for the runs of 2.2e19 and 4.8e19
-FLOPs, "stars" for those of 1e21 from runs of at most 1e19. Fits are kept in FOLDER and not made again. Beside it stands
-the single-scale ranking: the order of the losses at the largest fitted budget, at the one size at which all sets have a
-run and the lowest mean loss ("best size"), or averaged over all sizes of that budget that both have ("all sizes"). A
-pair of training sets on one evaluation is "distinct"; hindcasts ask for it at every size, and its answers are alike.
+every two training sets at the (N, D) of larger runs that both have. "hindcasts" asks for the runs of 2.2e19 and
+4.8e19 FLOPs, "stars" for those of 1e21 from runs of at most 1e19. Fits are kept in FOLDER and not made again. Beside
+it stands the single-scale ranking: the order of the losses at the largest fitted budget, at the one size at which all
+sets have a run and the lowest mean loss ("best size"), or averaged over all sizes of that budget that both have ("all
+sizes"). Two training sets on one evaluation are one "distinct" pair; hindcasts ask for it at every size, with answers
+that are alike.
 
 Results go to benchmarks/results/decisions.json and decisions.md, a section at a time.
 """
