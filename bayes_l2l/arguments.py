@@ -192,7 +192,7 @@ def _add_plan(commands: Commands) -> None:
         "plan",
         summary="say which runs to make next, so that a forecast or a choice becomes more certain",
         text=" The\ngoal is the loss of a cell (--goal) or a choice of the training set (--eval-set). Shows a batch\n"
-        "in the order in which its runs tell most, with what is left of the standard deviation or the expected regret.",
+        "in the order in which its runs tell most, with the standard deviation or expected regret that is left.",
         example="  bayes-l2l plan fit.nc --budget 1e20 --goal hellaswag@starcoder --flops 1e21\n"
         "  bayes-l2l plan fit.nc --budget 1e20 --eval-set hellaswag --flops 1e21 --each",
     )

@@ -32,6 +32,8 @@ Floats = npt.NDArray[np.float64]
 DECIDED: Final = 0.9
 #: Part of the budget asked about that runs may cost which are to decide it, unless another is named.
 PART_TO_DECIDE: Final = 0.1
+#: A run that takes less than this part off the regret does not tell much.
+MUCH: Final = 0.05
 #: The answer is followed from the smallest fitted compute to this many times the budget.
 BEYOND: Final = 10.0
 #: Crossings less probable than this are not told.
@@ -261,11 +263,13 @@ class Choice:
         ]
 
     def _next(self) -> str:
-        run = self.next_run
+        run, budget = self.next_run, PART_TO_DECIDE * self.points["flops"].max()
+        what = f"{run['train_set']}, {run['params']:.3g} parameters and {run['tokens']:.3g} tokens"
+        if run["reduction"] < MUCH:
+            return f"no single run of at most {budget:.2g} FLOPs would tell much, {what} the most of all"
         return (
-            f"of the runs of at most {PART_TO_DECIDE * self.points['flops'].max():.2g} FLOPs this would tell most: "
-            f"{run['train_set']}, {run['params']:.3g} parameters and {run['tokens']:.3g} tokens ({run['flops']:.2g} "
-            f"FLOPs); it leaves an expected regret of {run['after']:.2g}, or of "
+            f"of the runs of at most {budget:.2g} FLOPs this would tell most: {what} ({run['flops']:.2g} FLOPs); it "
+            f"leaves an expected regret of {run['after']:.2g}, or of "
             f"{(1 - run['reduction']) * self.regret[self.best]:.2g} if it confirms today's means"
         )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from bayes_l2l.choice import best, optimal_sizes, overtaken
+from bayes_l2l.choice import MUCH, best, optimal_sizes, overtaken
 from bayes_l2l.errors import DataError, ForecastError
 from bayes_l2l.fits import Fit
 from bayes_l2l.laws import Law
@@ -174,7 +174,9 @@ def test_an_open_choice_names_the_run_that_would_tell_most(joint):
     close = with_task_laws(joint, SMOLLM).choose(eval_set="task", flops=1e21, train_set=[EDU, SMOLLM])
     run = close.next_run
     assert run["flops"] <= 1.001e20
-    assert f"this would tell most: {run['train_set']}, {run['params']:.3g} parameters" in str(close)
+    what = f"{run['train_set']}, {run['params']:.3g} parameters and {run['tokens']:.3g} tokens"
+    expected = f"this would tell most: {what}" if run["reduction"] >= MUCH else f"would tell much, {what} the most"
+    assert expected in str(close)
 
 
 def test_the_picture_shows_every_set(choice):
