@@ -7,8 +7,8 @@
 Data: own losses of arXiv 2411.12925 up to 1e19 FLOPs on two sets and few runs of a third, the target. Goal: the
 forecast of the target's run of 3.3e9 parameters and 5e10 tokens. Candidates are the target's other runs up to 1e19
 FLOPs, so that each can be added to the table and the model fitted again: single ones, and the planned batch, run by
-run. Targets are StarCoder with its three cheapest runs, and SmolLM with eight runs of the smallest budgets. Refits know
-one outcome of the runs, plans average over what may come out.
+run. Targets are StarCoder with its three cheapest runs, and SmolLM with eight runs of the smallest budgets. Refits
+know one outcome of the runs, plans average over what may come out.
 
 Results go to benchmarks/results/planning.json and planning.md.
 """
