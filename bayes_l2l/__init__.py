@@ -8,12 +8,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from bayes_l2l.baselines import bootstrap
+    from bayes_l2l.choice import Choice
     from bayes_l2l.datasets import fetch, known, large_runs, load_sweep, simulated_sweep
     from bayes_l2l.errors import L2LError
     from bayes_l2l.fits import Fit, fit, load_fit
     from bayes_l2l.forecast import Forecast
     from bayes_l2l.laws import Law, ShiftedPowerLaw
     from bayes_l2l.notes import Note
+    from bayes_l2l.plan import Plan
     from bayes_l2l.rollouts import Rollout, rollout
     from bayes_l2l.scores import score_table
     from bayes_l2l.spec import ModelSpec, Prior, load_spec, model_names
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "bootstrap": "baselines",
+    "Choice": "choice",
     "fetch": "datasets",
     "known": "datasets",
     "large_runs": "datasets",
@@ -35,6 +38,7 @@ _HOME = {
     "Law": "laws",
     "ShiftedPowerLaw": "laws",
     "Note": "notes",
+    "Plan": "plan",
     "Rollout": "rollouts",
     "rollout": "rollouts",
     "score_table": "scores",
@@ -48,12 +52,14 @@ _HOME = {
     "Translation": "translate",
 }
 __all__ = [
+    "Choice",
     "Fit",
     "Forecast",
     "L2LError",
     "Law",
     "ModelSpec",
     "Note",
+    "Plan",
     "Prior",
     "Rollout",
     "ShiftedPowerLaw",

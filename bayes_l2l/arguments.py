@@ -34,6 +34,8 @@ def parser() -> argparse.ArgumentParser:
     _add_fit(commands)
     _add_forecast(commands)
     _add_translate(commands)
+    _add_choose(commands)
+    _add_plan(commands)
     _add_rollout(commands)
     _add_score(commands)
     _add_check(commands)
@@ -159,6 +161,78 @@ def _add_translate(commands: Commands) -> None:
     _add_output(parser)
     parser.add_argument("--plot", metavar="FILE", type=Path, help="PNG, PDF or SVG file for a picture")
     parser.set_defaults(command="translate")
+
+
+def _add_choose(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "choose",
+        summary="say which training set has the lowest loss for a budget, and how sure that is",
+        text=" Several\nevaluations are averaged in nats per token. Messages say whether it is decided, where\n"
+        "the answer changes with compute, and which run would tell more.",
+        example="  bayes-l2l choose fit.nc --eval-set hellaswag --flops 1e21\n"
+        "  bayes-l2l choose fit.nc --eval-set hellaswag --eval-set piqa --weights 2,1 --flops 1e21 --plot out.png\n"
+        "  bayes-l2l choose fit.nc --eval-set hellaswag --params 3.3e9 --tokens 5e10 --pairs",
+    )
+    parser.add_argument("fit", metavar="FIT.nc", help="what `bayes-l2l fit` wrote")
+    _add_evaluations(parser, required=True)
+    parser.add_argument(
+        "--train-set", metavar="NAME", action="append", help="training set to compare; repeated for others (all)"
+    )
+    _add_size(parser)
+    parser.add_argument(
+        "--kind", choices=("run", "curve"), default="run", help="runs, which scatter, or the laws (run)"
+    )
+    tables = parser.add_mutually_exclusive_group()
+    tables.add_argument("--pairs", action="store_true", help="the table of P(A better than B) instead")
+    tables.add_argument("--crossings", action="store_true", help="the table of where sets overtake others instead")
+    _add_quantiles(parser)
+    _add_output(parser)
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="PNG, PDF or SVG file for a picture")
+    parser.set_defaults(command="choose", parser=parser)
+
+
+def _add_plan(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "plan",
+        summary="say which runs to make next, so that a forecast or a choice becomes more certain",
+        text=" The\ngoal is the loss of a cell (--goal) or a choice of the training set (--eval-set). Shows a batch\n"
+        "in the order in which its runs tell most, with the standard deviation or expected regret that is left.",
+        example="  bayes-l2l plan fit.nc --budget 1e20 --goal hellaswag@starcoder --flops 1e21\n"
+        "  bayes-l2l plan fit.nc --budget 1e20 --eval-set hellaswag --flops 1e21 --each",
+    )
+    parser.add_argument("fit", metavar="FIT.nc", help="what `bayes-l2l fit` wrote")
+    parser.add_argument(
+        "--budget", type=_positive, metavar="FLOPS", required=True, help="what the batch may cost together"
+    )
+    parser.add_argument("--goal", metavar="EVAL@TRAIN", help="cell whose forecast is to become more certain")
+    _add_evaluations(parser, required=False)
+    _add_size(parser)
+    parser.add_argument("--train-set", metavar="NAME", action="append", help="set that can be run; repeated (all)")
+    parser.add_argument("--runs", type=_count, metavar="N", default=8, help="runs of the batch at most (8)")
+    parser.add_argument("--candidates", metavar="FILE", help="table of train_set, params, tokens to pick from")
+    parser.add_argument("--each", action="store_true", help="every candidate instead, by reduction per FLOP")
+    _add_output(parser)
+    parser.add_argument("--plot", metavar="FILE", type=Path, help="PNG, PDF or SVG file for a picture")
+    parser.set_defaults(command="plan", parser=parser)
+
+
+def _add_evaluations(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--eval-set",
+        metavar="NAME",
+        action="append",
+        required=required,
+        help="evaluation to choose by; may be repeated",
+    )
+    parser.add_argument("--weights", type=_numbers, metavar="W,W,...", help="of the evaluations (equal)")
+
+
+def _add_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--flops", type=_positive, metavar="C", help="budget: at the compute-optimal size")
+    parser.add_argument("--params", type=_positive, metavar="N", help="parameters of the run, instead")
+    parser.add_argument("--tokens", type=_positive, metavar="D", help="tokens of the run")
 
 
 def _add_rollout(commands: Commands) -> None:
@@ -311,6 +385,10 @@ def _seed(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 2**32):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
     return int(text)
+
+
+def _numbers(text: str) -> list[float]:
+    return [_positive(part) for part in text.split(",")]
 
 
 def _levels(text: str) -> list[float]:

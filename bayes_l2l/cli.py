@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from bayes_l2l.choice import Choice
     from bayes_l2l.fits import Fit
+    from bayes_l2l.plan import Plan
     from bayes_l2l.sweep import EvalSets, Sweep
 
 
@@ -156,6 +158,62 @@ def _translate(args: argparse.Namespace) -> int:
     return _status(fit)
 
 
+def _choose(args: argparse.Namespace) -> int:
+    from bayes_l2l.fits import load_fit
+    from bayes_l2l.forecast import QUANTILES
+
+    _check_size(args)
+    _check_outputs(args)
+    fit = load_fit(args.fit)
+    choice = fit.choose(
+        eval_set=args.eval_set,
+        flops=args.flops,
+        params=args.params,
+        tokens=args.tokens,
+        weights=args.weights,
+        train_set=args.train_set,
+        kind=args.kind,
+    )
+    if args.pairs:
+        table = choice.pairs()
+    elif args.crossings:
+        table = choice.crossings()
+    else:
+        table = choice.table(quantiles=args.quantiles or QUANTILES)
+    _deliver_with_picture(table, choice, args)
+    _say_simulated(fit.sweep)
+    _say(str(choice))
+    for note in choice.notes:
+        _say(str(note))
+    return _status(fit)
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from bayes_l2l.fits import load_fit
+
+    if (args.goal is None) == (args.eval_set is None):
+        args.parser.error("say the goal: --goal EVAL@TRAIN, or --eval-set NAME for a choice of the training set")
+    _check_size(args)
+    _check_outputs(args, args.candidates or "")
+    fit = load_fit(args.fit)
+    size = {"flops": args.flops, "params": args.params, "tokens": args.tokens}
+    goal = args.goal or fit.choose(eval_set=args.eval_set, weights=args.weights, **size)
+    plan = fit.plan(
+        goal=goal,
+        budget=args.budget,
+        runs=args.runs,
+        train_set=args.train_set,
+        candidates=_read(args.candidates) if args.candidates else None,
+        **(size if args.goal else {}),
+    )
+    _deliver_with_picture(plan.candidates if args.each else plan.batch, plan, args)
+    _say_simulated(fit.sweep)
+    _say(str(plan))
+    for note in plan.notes:
+        _say(str(note))
+    return _status(fit)
+
+
 def _rollout(args: argparse.Namespace) -> int:
     from bayes_l2l.datasets import load_sweep
     from bayes_l2l.output import TABLE_SUFFIXES, as_csv, check_output
@@ -246,6 +304,31 @@ def _data_fetch(args: argparse.Namespace) -> int:
 
     _show(f"{fetch(args.name, progressbar=sys.stderr.isatty())}\n")
     return 0
+
+
+def _check_size(args: argparse.Namespace) -> None:
+    """Refuse anything but one of the two ways to say a size."""
+    if (args.flops is None) == (args.params is None) or (args.params is None) != (args.tokens is None):
+        args.parser.error("say for what size: --flops C, or --params N --tokens D")
+
+
+def _check_outputs(args: argparse.Namespace, *inputs: str) -> None:
+    """Refuse files for a table and a picture that could not be written in the end."""
+    from bayes_l2l.output import PICTURE_SUFFIXES, TABLE_SUFFIXES, check_output
+
+    for path, suffixes in ((args.output, TABLE_SUFFIXES), (args.plot, PICTURE_SUFFIXES)):
+        if path:
+            check_output(path, inputs=(args.fit, *inputs), suffixes=suffixes)
+
+
+def _deliver_with_picture(table: pd.DataFrame, result: Choice | Plan, args: argparse.Namespace) -> None:
+    """Write or show a table, and the picture that was asked for."""
+    from bayes_l2l.output import write_picture
+
+    if args.plot:
+        write_picture(result.plot(), args.plot)
+        _say(f"Written: {args.plot}")
+    _deliver(table, args.output)
 
 
 def _points(at: str, fit: Fit) -> pd.DataFrame:
@@ -389,6 +472,8 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "fit": _fit,
     "forecast": _forecast,
     "translate": _translate,
+    "choose": _choose,
+    "plan": _plan,
     "rollout": _rollout,
     "score": _score,
     "check": _check,

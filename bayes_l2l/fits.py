@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bayes_l2l.build import LAW_VARIABLES, NOISE_VARIABLES, RELATION_VARIABLES
+from bayes_l2l.choice import Choice, choose
 from bayes_l2l.error_fits import GROUPS, ErrorFit
 from bayes_l2l.error_rate import ErrorSpec, load_error_spec
 from bayes_l2l.errors import DataError, FitFileError, ForecastError, L2LError
 from bayes_l2l.forecast import Forecast, Kind, forecast, optimal_points
 from bayes_l2l.notes import Note
 from bayes_l2l.output import write_whole
+from bayes_l2l.plan import RUNS, Plan, plan
 from bayes_l2l.spec import ModelSpec, load_spec
 from bayes_l2l.sweep import Cell, EvalSets, Sweep
 from bayes_l2l.translate import Translation, translate
@@ -249,6 +251,115 @@ class Fit:
             If the model does not relate the two: the joint model relates all.
         """
         return translate(self, source, target)
+
+    def choose(
+        self,
+        *,
+        eval_set: str | Sequence[str],
+        flops: float | None = None,
+        params: float | None = None,
+        tokens: float | None = None,
+        weights: Mapping[str, float] | Sequence[float] | None = None,
+        train_set: Sequence[str] | None = None,
+        kind: Kind = "run",
+    ) -> Choice:
+        """Compare training sets by the loss that they would reach.
+
+        Parameters
+        ----------
+        eval_set : str or sequence of str
+            Evaluations to choose by. Losses on one evaluation are on one scale for all training sets; several are
+            averaged in nats per token, so that an evaluation whose losses differ more counts more.
+        flops : float, optional
+            Budget C in FLOPs: every training set at its own compute-optimal size.
+        params, tokens : float, optional
+            N and D of all, instead of a budget.
+        weights : mapping of str to float, or sequence of float, optional
+            Of the evaluations; equal by default. They are scaled to sum to 1.
+        train_set : sequence of str, optional
+            Those to compare; by default all.
+        kind : {"run", "curve"}
+            Runs that scatter about their laws, as they will be measured, or the laws themselves.
+
+        Returns
+        -------
+        Choice
+            With its draws, probabilities and expected regret.
+
+        Raises
+        ------
+        ForecastError
+            If the size is not said in one of the two ways, weights are refused, or there is one training set alone.
+        DataError
+            If a set was not fitted, or not on every evaluation, or the model has no laws.
+        """
+        return choose(
+            self,
+            eval_set=eval_set,
+            flops=flops,
+            params=params,
+            tokens=tokens,
+            weights=weights,
+            train_set=train_set,
+            kind=kind,
+        )
+
+    def plan(
+        self,
+        *,
+        goal: Cell | Choice,
+        budget: float,
+        flops: float | None = None,
+        params: float | None = None,
+        tokens: float | None = None,
+        runs: int = RUNS,
+        train_set: str | list[str] | None = None,
+        candidates: pd.DataFrame | None = None,
+    ) -> Plan:
+        """Rank the next runs by what they are expected to tell of a goal, without fitting again.
+
+        Parameters
+        ----------
+        goal : str, (str, str) or Choice
+            A cell (``"eval@train"``), whose forecast is to become more certain, or a choice, whose expected regret
+            is to become less.
+        budget : float
+            What a batch of runs may cost together (FLOPs).
+        flops : float, optional
+            Of a cell: the budget C of the run that is the goal, at its compute-optimal size.
+        params, tokens : float, optional
+            Its N and D, instead.
+        runs : int
+            Runs of a batch at most.
+        train_set : str or list of str, optional
+            Training sets that can be run; by default all.
+        candidates : pandas.DataFrame, optional
+            Runs to pick from: columns train_set, params, tokens. By default sizes about the compute-optimal one at
+            the budget and at parts of it, and the sizes that other training sets have run.
+
+        Returns
+        -------
+        Plan
+            Candidates by reduction per FLOP, and a batch.
+
+        Raises
+        ------
+        ForecastError
+            If the budget, the size of the goal or the candidates are refused.
+        DataError
+            If a set was not fitted, or the model has no laws.
+        """
+        return plan(
+            self,
+            goal=goal,
+            budget=budget,
+            flops=flops,
+            params=params,
+            tokens=tokens,
+            runs=runs,
+            train_set=train_set,
+            candidates=candidates,
+        )
 
     def _named(
         self, train_set: str | Sequence[str] | None, eval_set: str | Sequence[str] | None

@@ -306,6 +306,27 @@ def law_draws(posterior: xr.Dataset, cell: Sequence[int] | slice | int) -> Law:
     return Law(**{name: posterior[name].to_numpy()[:, cell] for name in names})
 
 
+def degrees_of_freedom(fit: Fit) -> Floats:
+    """Of what the runs of every cell scatter by themselves, shape (cell,); infinite where it is normal."""
+    nu = np.full(len(fit.cells), np.inf)
+    if "decides" in fit.posterior.coords:
+        nu[~fit.posterior["decides"].to_numpy()] = fit.spec.readings_nu
+    return nu
+
+
+def noise(rng: np.random.Generator, shape: tuple[int, ...], *, nu: Floats) -> Floats:
+    """Draws by Student's t with scale 1 and `nu` degrees of freedom (broadcast to `shape`); normal where infinite.
+
+    All normal draws are made first, so that they are those of a model without heavy tails.
+    """
+    normal = rng.standard_normal(shape)
+    heavy = np.isfinite(nu)
+    if not heavy.any():
+        return normal
+    some = np.where(heavy, nu, 1.0)
+    return np.where(heavy, normal / np.sqrt(rng.chisquare(some, shape) / some), normal)
+
+
 def _through_laws(fit: Fit, at: pd.DataFrame, *, kind: Kind) -> Floats:
     """Draws of the loss at every point, by the law of its cell."""
     posterior = stacked(fit.posterior)
@@ -319,7 +340,7 @@ def _through_laws(fit: Fit, at: pd.DataFrame, *, kind: Kind) -> Floats:
         return np.asarray(loss)
     rng = np.random.default_rng(fit.settings.seed)
     deviation = _deviations(fit, posterior, at, rng)
-    own = scatter * rng.standard_normal(loss.shape)
+    own = scatter * noise(rng, loss.shape, nu=degrees_of_freedom(fit)[column])
     return np.asarray(loss * np.exp(sensitivity * deviation + own))
 
 
@@ -400,11 +421,9 @@ def _through_pairs(fit: Fit, at: pd.DataFrame, *, kind: Kind, source: str | None
         y = relation(x)
         if kind == "run":
             slope = relation.kappa * (1 - relation.E1 / y) / (1 - relation.E0 / x)
-            noise = rng.standard_normal(n_draws)
-            if fit.spec.likelihood.nu is not None:
-                nu = posterior["nu"].to_numpy()
-                noise = noise / np.sqrt(rng.chisquare(nu) / nu)
-            y = y * np.exp(posterior["scatter"].to_numpy()[each] * np.hypot(1, slope) * noise)
+            nu = posterior["nu"].to_numpy() if fit.spec.likelihood.nu is not None else np.array(np.inf)
+            scatter = posterior["scatter"].to_numpy()[each] * np.hypot(1, slope)
+            y = y * np.exp(scatter * noise(rng, (n_draws,), nu=nu))
         draws[:, i] = y
     return draws
 

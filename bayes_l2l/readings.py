@@ -147,9 +147,10 @@ def build_readings(spec: ModelSpec, data: ModelData) -> pm.Model:
         for name, value in zip(READING_VARIABLES, (E, loss, gamma, scatter), strict=True):
             pm.Deterministic(name, value, dims="cell")
         curve = E + (loss - E) * pt.exp(gamma * known["progress"][:, None])
-        variance = scatter**2 + known["noise"] ** 2
-        residual = known["log_loss"] - pt.log(curve)
-        density = -0.5 * (residual**2 / variance + pt.log(2 * np.pi * variance)) * known["observed"]
+        spread = pt.sqrt(scatter**2 + known["noise"] ** 2)
+        heavy = np.isfinite(spec.readings_nu)
+        noise = pm.StudentT.dist(nu=spec.readings_nu, sigma=spread) if heavy else pm.Normal.dist(0.0, spread)
+        density = pm.logp(noise, known["log_loss"] - pt.log(curve)) * known["observed"]
         pm.Potential("log_likelihood", (known["weight"][:, None] * density).sum())
     return model
 
@@ -161,7 +162,9 @@ def arrays(data: ModelData, progress: Floats) -> dict[str, Floats]:
     }
 
 
-def moved(reading: dict[str, Floats], data: ModelData, *, progress: Floats, drawn_at: Floats) -> dict[str, Floats]:
+def moved(
+    reading: dict[str, Floats], data: ModelData, *, progress: Floats, drawn_at: Floats, nu: float = np.inf
+) -> dict[str, Floats]:
     """Readings drawn at one R, each moved to the R of the draw that it is joined with.
 
     To first order the posterior mean moves by the posterior covariance of the parameters and the score, the
@@ -177,6 +180,8 @@ def moved(reading: dict[str, Floats], data: ModelData, *, progress: Floats, draw
         From `progress`.
     drawn_at : ndarray, shape (point,)
         The progress that the readings were drawn at.
+    nu : float
+        Degrees of freedom of what runs scatter.
 
     Returns
     -------
@@ -191,8 +196,11 @@ def moved(reading: dict[str, Floats], data: ModelData, *, progress: Floats, draw
         # A reading's E may be below 0: the asymptote of a curve, not an entropy.
         free = np.concatenate([-np.log1p(-E / smallest), np.log(loss / smallest - 1), np.log(gamma)], axis=1)
         curve = E + (loss - E) * np.exp(gamma * drawn_at[seen])
-        precision = data.weight[seen] / (scatter**2 + data.noise[seen, j] ** 2)
-        score = precision * (data.log_loss[seen, j] - np.log(curve)) * gamma * (1 - E / curve)
+        residual = data.log_loss[seen, j] - np.log(curve)
+        variance = scatter**2 + data.noise[seen, j] ** 2
+        # Of Student's t; the more a run lies off, the less it counts.
+        pull = residual / (variance + residual**2 / nu) * (1 + 1 / nu)
+        score = data.weight[seen] * pull * gamma * (1 - E / curve)
         covariance = (free - free.mean(axis=0)).T @ (score - score.mean(axis=0)) / len(free)
         below, log_excess, log_gamma = (free + change[:, seen] @ covariance.T).T
         result["E"][:, j] = -smallest * np.expm1(-below)

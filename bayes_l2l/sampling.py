@@ -166,7 +166,8 @@ class CompiledModel:
             same = {dim: slice(reading.sizes[dim]) for dim in ("chain", "draw")}
             posterior, stats = posterior.isel(same), stats.isel(same)
             progress = progress.reshape(*sizes, -1)[same["chain"], same["draw"]].reshape(-1, len(mean))
-            draws = readings.moved(_reading_draws(reading), read, progress=progress, drawn_at=mean)
+            nu = self.spec.readings_nu
+            draws = readings.moved(_reading_draws(reading), read, progress=progress, drawn_at=mean, nu=nu)
             posterior = self._joined(posterior, draws, read.reference)
             more = more.assign_coords(chain=stats["chain"], draw=stats["draw"])
             stats = stats.merge(more.rename({str(name): f"{name}_readings" for name in more.data_vars}))

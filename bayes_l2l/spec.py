@@ -10,7 +10,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,7 +52,7 @@ RELATIONS: Final = {
 _POSITIVE: Final = ("sigma", "nu", "lam", "alpha", "beta")
 _PRIOR_KEYS: Final = ("dist", "kwargs", "dims", "centered", "transform")
 _TOP_KEYS: Final = ("name", "title", "equation", "source", "law", "structure", "priors", "likelihood")
-_READING_PRIORS: Final = ("E_fraction", "excess", "gamma")
+_READING_KEYS: Final = ("E_fraction", "excess", "gamma", "nu")
 _PAIR_KEYS: Final = ("relation", "bootstrap", "law_error")
 _LIKELIHOOD_KEYS: Final = ("dist", "fade", "scatter", "deviation", "discrepancy", "drift")
 _PAIR_LIKELIHOOD_KEYS: Final = ("dist", "fade", "scatter", "nu")
@@ -243,7 +243,8 @@ class ModelSpec:
         How runs scatter about the law, or about the relation.
     readings : mapping of str to Prior
         Of a joint model: ``E_fraction``, ``excess`` and ``gamma`` of the evaluations that read the progress R, where
-        they are not those of ``priors``.
+        they are not those of ``priors``; and ``nu``, a number: they scatter by Student's t with so many degrees of
+        freedom, so that outlying runs do not bend them (normally without).
     relation : str
         Which pairs of cells are related (`RELATIONS`); empty unless the structure is "pairs".
     bootstrap : int
@@ -265,6 +266,11 @@ class ModelSpec:
     relation: str = ""
     bootstrap: int = 0
     law_error: float = 0.0
+
+    @property
+    def readings_nu(self) -> float:
+        """Degrees of freedom of what readings scatter; infinite if it is normal."""
+        return float(self.readings["nu"].kwargs["value"]) if "nu" in self.readings else inf  # type: ignore[arg-type]
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> ModelSpec:
@@ -311,7 +317,7 @@ class ModelSpec:
             raise SpecError(f"priors has no {missing[0]!r}, which {why} needs.")
         priors = {n: _quantity(p, f"priors.{n}", dims=_along(structure)) for n, p in record["priors"].items()}
         readings = record.get("readings", {})
-        _only(readings, _READING_PRIORS, "readings")
+        _only(readings, _READING_KEYS, "readings")
         readings = {n: _quantity(p, f"readings.{n}") for n, p in readings.items()}
         for section, of in (("priors", priors), ("readings", readings)):
             for name, prior in of.items():
@@ -459,6 +465,8 @@ def _argument(value: Any, where: str) -> float | Prior | tuple[Prior, ...]:
 
 def _in_range(name: str, prior: Prior, *, where: str) -> None:
     """Refuse a fixed value that has no meaning in the law; a prior keeps its bounds by its transform."""
+    if name == "nu" and (prior.dist != "Fixed" or float(prior.kwargs["value"]) <= 2):  # type: ignore[arg-type]
+        raise SpecError(f"{where} must be a number above 2: the degrees of freedom of what readings scatter.")
     if prior.dist != "Fixed":
         return
     value, is_fraction = float(prior.kwargs["value"]), name in ("E_fraction", "share")  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from bayes_l2l.build import RELATION_VARIABLES
 from bayes_l2l.errors import ForecastError
-from bayes_l2l.forecast import QUANTILES, Kind, law_draws, stacked, summary
+from bayes_l2l.forecast import QUANTILES, Kind, degrees_of_freedom, law_draws, noise, stacked, summary
 from bayes_l2l.laws import Law, ShiftedPowerLaw
 from bayes_l2l.notes import Note
 
@@ -53,6 +53,8 @@ class Translation:
         Of the scatter that `forecast` draws.
     notes : tuple of Note
         Objections to the fit.
+    nu : (float, float)
+        Degrees of freedom of the scatter of the source and of the target; infinite where it is normal.
     """
 
     source: Name
@@ -63,6 +65,7 @@ class Translation:
     sweep: Sweep
     seed: int = 0
     notes: tuple[Note, ...] = ()
+    nu: tuple[float, float] = (np.inf, np.inf)
 
     def __repr__(self) -> str:
         return f"<Translation of {_label(self.source)} to {_label(self.target)}, {self.K.size} draws>"
@@ -138,8 +141,8 @@ class Translation:
         observed = _positive(loss)
         if kind == "curve":
             return self._at(observed)
-        noise = np.random.default_rng(self.seed).standard_normal((2, self.K.size, observed.size))
-        of_source, of_target = (s[:, None] * z for s, z in zip(self.scatter, noise, strict=True))
+        drawn = noise(np.random.default_rng(self.seed), (self.K.size, observed.size, 2), nu=np.array(self.nu))
+        of_source, of_target = (s[:, None] * drawn[..., i] for i, s in enumerate(self.scatter))
         return np.asarray(self._at(observed * np.exp(-of_source)) * np.exp(of_target))
 
     def table(self, *, quantiles: Sequence[float] = QUANTILES) -> pd.DataFrame:
@@ -181,6 +184,7 @@ class Translation:
             relation=self.relation.inverse(),
             source_law=None if self.source_law is None else self.law,
             scatter=self.scatter[::-1],
+            nu=self.nu[::-1],
         )
 
     def then(self, following: Translation) -> Translation:
@@ -215,6 +219,7 @@ class Translation:
             target=following.target,
             relation=self.relation.then(following.relation),
             scatter=(self.scatter[0], following.scatter[1]),
+            nu=(self.nu[0], following.nu[1]),
         )
 
     def plot(self, **options: Any) -> Figure:
@@ -258,7 +263,7 @@ def translate(fit: Fit, source: Cell, target: Cell) -> Translation:
     columns = [fit.cells.index(cell) for cell in ends]
     draws = stacked(fit.posterior)
     laws = law_draws(draws, columns[0]), law_draws(draws, columns[1])
-    scatter = draws["scatter"].to_numpy()
+    scatter, nu = draws["scatter"].to_numpy(), degrees_of_freedom(fit)[columns].tolist()
     return Translation(
         *ends,
         relation=_relation(fit, *ends, *laws),
@@ -267,6 +272,7 @@ def translate(fit: Fit, source: Cell, target: Cell) -> Translation:
         sweep=fit.sweep,
         seed=fit.settings.seed,
         notes=fit.notes,
+        nu=(nu[0], nu[1]),
     )
 
 

@@ -2,7 +2,8 @@
 
 ::
 
-    python benchmarks/paper.py [table1 table2 sources tables789 pairs evaluations ablations]
+    python benchmarks/paper.py [table1 table2 sources tables789 pairs evaluations
+                               hindcast_evaluations ablations]
                                [--draws --tune --chains --cores --seed --models] [--again] [--quick]
 
 Without names all sections run. Each is stored at once in benchmarks/results/paper.json, where those of other names
@@ -47,6 +48,7 @@ SECTIONS: Final[Mapping[str, Callable[[Runs, Work], list[Table]]]] = {
     "tables789": paper_tables.tables789,
     "pairs": paper_large.pairs,
     "evaluations": paper_large.evaluations,
+    "hindcast_evaluations": paper_large.hindcast_evaluations,
     "ablations": paper_large.ablations,
 }
 _SETTINGS: Final = ("draws", "tune", "chains", "seed", "quick")

@@ -54,6 +54,19 @@ def pairs(runs: Runs, work: Work) -> list[Table]:
 
 def evaluations(runs: Runs, work: Work) -> list[Table]:
     """Train-to-test on the large runs: their own losses are observed, the other evaluations are predicted."""
+    return _train_to_test(runs, work, title="Train-to-test on the large runs", fitted="The sweep")
+
+
+def hindcast_evaluations(runs: Runs, work: Work) -> list[Table]:
+    """Train-to-test inside the sweep: the own losses of its larger runs are observed, their others predicted."""
+    low, high = _HINDCAST
+    small, large = (runs.sweep[kept] for kept in (runs.sweep["flops"] <= low, runs.sweep["flops"] > high))
+    fitted = f"Runs up to {low:.2g} FLOPs, those above {high:.2g} predicted: the former"
+    return _train_to_test(Runs(small, large), work, title="Train-to-test hindcasts", fitted=fitted)
+
+
+def _train_to_test(runs: Runs, work: Work, *, title: str, fitted: str) -> list[Table]:
+    """Losses of large runs on other evaluations from their own losses, by the joint model and by regressions."""
     tasks = list(work.some(TASKS))
     names = [*SETS, *tasks]
     sweep, stars = (t[t["eval_set"].isin(names)] for t in (runs.sweep, runs.stars))
@@ -61,13 +74,14 @@ def evaluations(runs: Runs, work: Work) -> list[Table]:
         sweep, stars = (t[t["train_set"].isin(SETS[:2])] for t in (sweep, stars))
     known = paper.own(stars)
     actual = stars.drop(known.index)
-    fit = work.fit(pd.concat([sweep, known]), what="sweep, all evaluations, large runs' own losses")
+    fit = work.fit(pd.concat([sweep, known]), what=f"{title}: all evaluations, large runs' own losses")
     joint = scored(forecast(fit, actual), actual)
     laws = bootstrap(sweep, n_boot=BOOTS, seed=work.seed).cells
     found = [{"joint": joint}]
-    for (evaluation, train), star in actual.groupby(["eval_set", "train_set"]):
-        cells, loss = ((train, train), (evaluation, train)), cell(known, train, train)["loss"]
-        found.append(by_regression(sweep, laws, *cells, star, loss, seed=work.seed))
+    for (evaluation, train), ahead in actual.groupby(["eval_set", "train_set"]):
+        cells, both = ((train, train), (evaluation, train)), paired(cell(known, train, train), ahead)
+        outcome = both.rename(columns={"y": "loss"})
+        found.append(by_regression(sweep, laws, *cells, outcome, both["x"], seed=work.seed))
     rows = []
     for what, kept in (("validation sets", list(SETS)), ("tasks", tasks)):
         of_kind = [{name: t[t["eval_set"].isin(kept)] for name, t in part.items()} for part in found]
@@ -75,14 +89,14 @@ def evaluations(runs: Runs, work: Work) -> list[Table]:
     per = [[e, *averages(joint[joint["eval_set"] == e])] for e in names if e in set(joint["eval_set"])]
     return [
         {
-            "title": "Train-to-test on the large runs",
-            "text": "The sweep and every large run's own loss are known. The bootstrap relates the two losses of "
+            "title": title,
+            "text": f"{fitted} and every large run's own loss are known. The bootstrap relates the two losses of "
             "each training set on its own. Percent of the loss.",
             "columns": ["evaluations", "method", *SCORES.values()],
             "rows": rows,
         },
         {
-            "title": "The same by evaluation, joint model",
+            "title": f"{title}, by evaluation, joint model",
             "text": "",
             "columns": ["evaluation", *SCORES.values()],
             "rows": per,

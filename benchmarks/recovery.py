@@ -5,12 +5,17 @@ refitted to it: over many sweeps, a 50% interval must hold the truth in 50% of t
 among the draws must be uniform (Talts et al., arXiv 1804.06788). Everything is refitted through one compiled
 model::
 
-    python benchmarks/recovery.py --model law --simulations 60 --output benchmarks/results
+    python benchmarks/recovery.py --model law --simulations 60
+    python benchmarks/recovery.py --model joint --cases 0 --simulations 200
 
 How the pieces are read, so that the figures can be judged:
 
 - Runs scatter as the model file says: each cell on its own, and all runs of one size together, by the deviation and
   by the discrepancy that small runs have.
+- A joint model also derives the relations between cells: K and kappa from the first cell to each of the others.
+- ``--evaluations`` adds evaluations that read R (see `bayes_l2l.readings`). What the train losses tell of R is then
+  exact; an evaluation's own parameters are drawn given an R that the evaluation itself was not asked about, so their
+  ranks need not be uniform, and show what the cut costs.
 - Weights. With ``fade > 0`` a run's log-likelihood counts ``w = (C / largest C)^fade``. A Gaussian density
   raised to w has the shape of one whose standard deviation is ``w^(-1/2)`` times as large, so runs are simulated
   with that. Given the size of the noise, the two say the same of the law. The size itself is then estimated too
@@ -44,10 +49,12 @@ import pandas as pd
 
 from bayes_l2l import sampling
 from bayes_l2l.build import LAW_VARIABLES, ModelData
+from bayes_l2l.forecast import law_draws, noise, stacked
 from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN, Law, law_loss
 from bayes_l2l.simulation import PUBLISHED_LAWS
 from bayes_l2l.spec import Likelihood, load_spec
 from bayes_l2l.sweep import Sweep
+from bayes_l2l.translate import between
 
 VARIABLES = ("E", "alpha", "beta", "gamma", "log_A", "log_B")
 LEVELS = (0.5, 0.9)
@@ -65,8 +72,18 @@ class Case:
     scale: str  # "template" or "data"
 
 
-def template(train_sets: Sequence[str] = ("fineweb-edu-100b", "proof-pile-2", "starcoder")) -> Sweep:
-    """Sweep on the grid of the simulations: five budgets of eight sizes, the same on every training set."""
+def template(
+    train_sets: Sequence[str] = ("fineweb-edu-100b", "proof-pile-2", "starcoder"), *, evaluations: int = 0
+) -> Sweep:
+    """Sweep on the grid of the simulations: five budgets of eight sizes, the same on every training set.
+
+    Parameters
+    ----------
+    train_sets : sequence of str
+        Names of `simulation.PUBLISHED_LAWS`.
+    evaluations : int
+        How many evaluations besides the sets' own losses; here they lie above these, by a fifth each.
+    """
     flops = np.repeat(np.geomspace(1e18, 4e19, 5), 8)
     ratio = np.tile(np.geomspace(4, 150, 8), 5)  # tokens a parameter
     params = np.sqrt(flops / FLOPS_PER_PARAM_TOKEN / ratio)
@@ -75,9 +92,9 @@ def template(train_sets: Sequence[str] = ("fineweb-edu-100b", "proof-pile-2", "s
     for name in train_sets:
         law = PUBLISHED_LAWS[name]
         loss = law_loss(params, tokens, gamma=law["beta"], **law)
-        parts.append(
-            pd.DataFrame({"train_set": name, "eval_set": name, "params": params, "tokens": tokens, "loss": loss})
-        )
+        for i, evaluation in enumerate([name, *(f"evaluation {n}" for n in range(1, evaluations + 1))]):
+            cell = {"train_set": name, "eval_set": evaluation, "loss": (1 + 0.2 * i) * loss}
+            parts.append(pd.DataFrame({**cell, "params": params, "tokens": tokens}))
     return Sweep.from_table(pd.concat(parts, ignore_index=True), name="template", simulated=True)
 
 
@@ -90,7 +107,7 @@ def prior_draws(compiled: sampling.CompiledModel, draws: int, seed: int) -> Any:
 
 
 def simulate(
-    prior: Any, data: ModelData, rng: np.random.Generator
+    prior: Any, data: ModelData, rng: np.random.Generator, *, nu: float = np.inf
 ) -> Iterator[tuple[dict[str, np.ndarray[Any, Any]], ModelData, int]]:
     """Simulate sweeps on the grid of some data, one a prior draw.
 
@@ -102,6 +119,8 @@ def simulate(
         Grid, weights and the scale of E's prior.
     rng : numpy.random.Generator
         Of the runs' noise.
+    nu : float
+        Degrees of freedom of what evaluations that read R scatter.
 
     Yields
     ------
@@ -121,11 +140,35 @@ def simulate(
         loss = law.loss(params, tokens)
         deviation = np.hypot(float(one["deviation"]), data.discrepancy)[:, None]
         shared = deviation * law.gamma * (1 - law.E / loss) * rng.standard_normal((len(loss), 1))
-        own = truth["scatter"] * rng.standard_normal(loss.shape)
+        tails = np.where(prior["decides"], np.inf, nu) if "decides" in prior.coords else np.array(np.inf)
+        own = truth["scatter"] * noise(rng, loss.shape, nu=tails)
         log_loss = np.log(loss) + spread * (shared + own)
         gap = np.log(np.exp(log_loss).min(axis=0) / data.smallest)
         if (np.abs(gap) < np.log(NEAR)).all() and log_loss.max() < np.log(HIGHEST):
             yield truth, replace(data, log_loss=log_loss), tried + 1
+
+
+def quantities(law: Law, *, related: bool) -> dict[str, Any]:
+    """What is ranked.
+
+    Parameters
+    ----------
+    law : Law
+        Draws or the truth, cells along the last axis.
+    related : bool
+        Whether all cells share one R.
+
+    Returns
+    -------
+    dict of ndarray
+        `VARIABLES`, shaped as they are; if related, log K and kappa from the first cell to each of the others.
+    """
+    found = {name: getattr(law, name) for name in VARIABLES}
+    if related:
+        first, others = (Law(**{n: v[..., cells] for n, v in vars(law).items()}) for cells in ([0], slice(1, None)))
+        relation = between(first, others)
+        found |= {"log_K": np.log(relation.K), "kappa": relation.kappa}
+    return found
 
 
 def refit(
@@ -179,11 +222,13 @@ def recover(
     """
     data = ModelData.of(sweep, likelihood=case.likelihood)
     rng = np.random.default_rng(settings.seed)
-    prior = prior_draws(compiled, max(50, 12 * simulations), settings.seed)
-    ranks: dict[str, list[list[float]]] = {name: [] for name in VARIABLES}
+    # The more cells, the fewer prior draws are plausible in all of them.
+    prior = prior_draws(compiled, 12 * max(50, simulations * len(compiled.cells)), settings.seed)
+    related = compiled.spec.structure == "joint"
+    ranks: dict[str, list[list[float]]] = {}
     checks, tried = [], 0
     started = perf_counter()
-    for number, (truth, simulated, used) in enumerate(simulate(prior, data, rng)):
+    for number, (truth, simulated, used) in enumerate(simulate(prior, data, rng, nu=compiled.spec.readings_nu)):
         if number == simulations:
             break
         tried = used
@@ -191,8 +236,9 @@ def recover(
             simulated = replace(simulated, smallest=np.exp(simulated.log_loss).min(axis=0))
         posterior, found = refit(compiled, simulated, replace(settings, seed=settings.seed + number))
         checks.append(found)
-        for name in VARIABLES:
-            ranks[name].append((posterior[name] < truth[name]).mean(("chain", "draw")).values.tolist())
+        drawn = quantities(law_draws(stacked(posterior), slice(None)), related=related)
+        for name, value in quantities(Law(**{n: truth[n] for n in LAW_VARIABLES}), related=related).items():
+            ranks.setdefault(name, []).append((drawn[name] < value).mean(axis=0).tolist())
         sys.stderr.write(f"\r{case.name}: {number + 1} of {simulations}, {perf_counter() - started:.0f} s ")
     sys.stderr.write("\n")
     if len(checks) < simulations:
@@ -206,8 +252,8 @@ def recover(
         "least_ess": min(c["ess"] for c in checks),
         "divergences": sum(c["divergences"] for c in checks),
         "drawn_twice": sum(c["attempts"] > 1 for c in checks),
-        "coverage": {name: coverage(np.array(ranks[name]), seed=settings.seed) for name in VARIABLES},
-        "ranks": {name: np.round(ranks[name], 4).tolist() for name in VARIABLES},
+        "coverage": {name: coverage(np.array(found), seed=settings.seed) for name, found in ranks.items()},
+        "ranks": {name: np.round(found, 4).tolist() for name, found in ranks.items()},
     }
 
 
@@ -289,6 +335,30 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def picture(result: dict[str, Any], path: Path) -> None:
+    """Rank histograms of a case, with the band in which 95% of a bin's counts lie if ranks are uniform.
+
+    Cells of one sweep belong together: the band is that of as many independent ranks as there are sweeps.
+    """
+    from matplotlib.figure import Figure
+    from scipy.stats import binom
+
+    n, names = result["simulations"], list(result["ranks"])
+    figure = Figure(figsize=(10, 4.6), layout="constrained")
+    low, high = binom.ppf([0.025, 0.975], n, 1 / BINS) / n
+    for axes, name in zip(figure.subplots(2, 4, sharex=True, sharey=True).flat, names, strict=True):
+        counts = np.histogram(result["ranks"][name], bins=BINS, range=(0, 1))[0]
+        axes.axhspan(low, high, color="0.88", label="95% of bins, if uniform")
+        axes.bar((np.arange(BINS) + 0.5) / BINS, counts / counts.sum(), width=0.9 / BINS, color="#0072b2")
+        axes.axhline(1 / BINS, color="0.4", linewidth=0.8)
+        axes.set_title(f"{name}, p = {result['coverage'][name]['rank_p']:.2f}", fontsize=10)
+    axes.legend(fontsize=8)
+    figure.supxlabel("rank of the truth among the draws")
+    figure.supylabel("share of simulations")
+    figure.suptitle(f"{result['model']}, {result['case']['name']}: {n} simulated sweeps")
+    figure.savefig(path, dpi=120)
+
+
 def cases(likelihood: Likelihood) -> list[Case]:
     """What is measured of a model with this likelihood."""
     even = replace(likelihood, fade=0.0, discrepancy={})
@@ -304,17 +374,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="law")
     parser.add_argument("--cases", type=int, nargs="*", help="which of the model's cases to run (0, 1, 2); all")
     parser.add_argument("--simulations", type=int, default=60, help="sweeps a case")
+    parser.add_argument("--evaluations", type=int, default=0, help="evaluations besides the sets' own losses")
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--tune", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args(argv)
     settings = sampling.SamplerSettings(draws=options.draws, tune=options.tune, chains=2, cores=2, seed=options.seed)
-    spec, sweep = load_spec(options.model), template()
+    spec, sweep = load_spec(options.model), template(evaluations=options.evaluations)
     compiled = sampling.CompiledModel(spec, sweep)
     n_cells = len(compiled.cells)
     setup = {name: getattr(settings, name) for name in ("draws", "tune", "chains", "seed", "target_accept")} | {
-        "grid": f"{n_cells} training sets, {len(sweep) // n_cells} sizes each",
+        "grid": f"{n_cells} cells, {len(sweep) // n_cells} sizes each",
         "machine": f"{os.cpu_count()} cores of {platform.system()} {platform.machine()}",
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("pymc", "nutpie", "numba", "numpy")},
@@ -325,12 +396,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for i, case in enumerate(cases(spec.likelihood)):
         if options.cases and i not in options.cases:
             continue
+        if options.evaluations:
+            case = replace(case, name=f"{case.name}, with {options.evaluations} evaluations that read R")
         found = recover(compiled, sweep, case, simulations=options.simulations, settings=settings)
         # What was measured before of other models and cases is kept.
         results = [r for r in results if (r["model"], r["case"]["name"]) != (spec.name, case.name)]
         results.append({"model": spec.name, "setup": setup, "spec": spec.to_dict(), **found})
         path.write_text(json.dumps(results) + "\n", encoding="utf-8")
         path.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
+        if spec.structure == "joint":
+            picture(results[-1], path.with_name(f"recovery_{spec.name}_{options.evaluations or 'own'}.png"))
     sys.stdout.write(markdown(results))
     return 0
 

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from synthetic import synthetic_fit
+from scipy.stats import kstest, norm, t
+from synthetic import joint_fit, synthetic_fit
 
+from bayes_l2l import forecast as forecasting
 from bayes_l2l.build import discrepancy
 from bayes_l2l.errors import DataError, ForecastError
 from bayes_l2l.forecast import QUANTILES, Forecast, expand
@@ -200,6 +202,23 @@ def test_a_forecast_is_the_same_whenever_it_is_made(fit):
     assert not np.array_equal(one.draws, other.draws)
     pd.testing.assert_frame_equal(points, given)
     assert fit.posterior.equals(before)
+
+
+def test_runs_of_readings_scatter_by_students_t():
+    """The joint model's readings have heavy tails; train losses have none."""
+    made = joint_fit()
+    own = [evaluation == train for evaluation, train in made.cells]
+    posterior = made.posterior.assign_coords(decides=("cell", own))
+    fit = replace(made, tree=xr.DataTree.from_dict({"posterior": posterior}))
+    nu = forecasting.degrees_of_freedom(fit)
+    assert nu.tolist() == [np.inf if decides else fit.spec.readings_nu for decides in own]
+    assert np.isfinite(fit.spec.readings_nu)
+    drawn = forecasting.noise(np.random.default_rng(0), (20000, len(nu)), nu=nu)
+    for column, one in enumerate(nu):
+        ranks = (t(one) if np.isfinite(one) else norm()).cdf(drawn[:, column])
+        assert kstest(ranks, "uniform").pvalue > 1e-3
+    normal = forecasting.noise(np.random.default_rng(0), (20000, len(nu)), nu=np.full(len(nu), np.inf))
+    np.testing.assert_array_equal(drawn[:, own], normal[:, own])
 
 
 # Drift beyond the runs

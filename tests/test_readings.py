@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from bayes_l2l import readings, sampling
 from bayes_l2l.build import LAW_VARIABLES, ModelData
@@ -22,6 +22,7 @@ from bayes_l2l.fits import fit, load_fit
 from bayes_l2l.forecast import law_draws, stacked
 from bayes_l2l.laws import Law, log_reducible
 from bayes_l2l.sampling import CompiledModel, SamplerSettings
+from bayes_l2l.spec import Prior
 from bayes_l2l.sweep import Sweep
 
 PLAIN = tiny.JOINT.likelihood
@@ -198,19 +199,23 @@ def test_nothing_deviates_where_nothing_was_measured_or_may_deviate():
 # The model of the readings
 
 
-def test_its_likelihood_is_that_of_the_curve_by_hand():
+@pytest.mark.parametrize("nu", [None, 4])
+def test_its_likelihood_is_that_of_the_curve_by_hand(nu):
+    spec = replace(tiny.JOINT, readings={"nu": Prior("Fixed", {"value": nu})} if nu else {})
     frame = tiny.tiny_joint_sweep().table
     frame = frame.assign(loss_se=np.where(frame.index % 3 == 0, 0.01, np.nan)).drop(index=[41, 50, 77])
     data = known(Sweep.from_table(frame.reset_index(drop=True)), fade=1.0).only(READ)
     assert (data.noise > 0).any()
     assert 0 < data.observed.mean() < 1
-    model = readings.build_readings(tiny.JOINT, data)
+    model = readings.build_readings(spec, data)
     progress = np.random.default_rng(0).normal(0, 0.5, len(data.log_params))
     model.set_data("progress", progress)
     E, loss, gamma, scatter, found = values(model, some_point(model), *readings.READING_VARIABLES, "log_likelihood")
     assert E.shape == loss.shape == gamma.shape == (2,)
     curve = E + (loss - E) * np.exp(progress[:, None] * gamma)
-    densities = norm.logpdf(data.log_loss, np.log(curve), np.hypot(scatter, data.noise))
+    noise = t(nu) if nu else norm()
+    spread = np.hypot(scatter, data.noise)
+    densities = noise.logpdf((data.log_loss - np.log(curve)) / spread) - np.log(spread)
     assert found == pytest.approx((data.weight[:, None] * densities * data.observed).sum(), rel=1e-9)
 
 
@@ -314,6 +319,21 @@ def test_readings_move_to_the_posterior_of_the_other_progress(spread):
         np.testing.assert_allclose((found.mean(axis=0) - before) / sd, shift, atol=0.08 * abs(shift).max())
         # one R has one spread, as before
         np.testing.assert_allclose(found.std(axis=0), sd * np.exp(spread**2), rtol=0.25)
+
+
+def test_runs_far_off_hardly_move_a_reading_with_heavy_tails():
+    cell = Cell()
+    reading, _ = cell.draws(500, spread=0.2)
+    # One run lies 300 times its scatter off, and R is moved there alone.
+    log_loss = cell.data.log_loss.copy()
+    log_loss[0] += 300 * cell.scatter
+    cell_off = replace(cell.data, log_loss=log_loss)
+    change = np.zeros(cell.n)
+    change[0] = 0.01
+    progress = cell.F + change * np.random.default_rng(0).normal(size=(500, 1))
+    by = {nu: readings.moved(reading, cell_off, progress=progress, drawn_at=cell.F, nu=nu) for nu in (np.inf, 4.0)}
+    moves = {nu: np.abs(one["gamma"] / reading["gamma"] - 1).max() for nu, one in by.items()}
+    assert moves[4.0] < 0.05 * moves[np.inf]
 
 
 def test_moved_curves_stay_where_the_losses_are():

@@ -184,7 +184,13 @@ def test_what_is_wrong_in_a_model_is_named(path, value, message):
     [
         ("law", "chinchilla", "structure = 'joint' needs law = 'generalised', not 'chinchilla'."),
         ("priors.alpha_over_gamma", None, "priors has no 'alpha_over_gamma'"),
-        ("readings.share", 0.4, "readings has an unknown key 'share' (known: E_fraction, excess, gamma)"),
+        ("readings.nu", 2, "readings.nu must be a number above 2: the degrees of freedom of what readings scatter."),
+        (
+            "readings.nu",
+            {"dist": "Gamma", "kwargs": {"alpha": 2, "beta": 0.1}},
+            "readings.nu must be a number above 2",
+        ),
+        ("readings.share", 0.4, "readings has an unknown key 'share' (known: E_fraction, excess, gamma, nu)"),
         ("readings.gamma.dist", "Norml", "readings.gamma.dist is 'Norml', no known distribution"),
         ("readings.E_fraction", 1.5, "readings.E_fraction must be between 0 and 1, not 1.5."),
         ("priors.alpha", 0.4, "has an unknown key 'alpha'"),

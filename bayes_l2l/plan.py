@@ -1,0 +1,416 @@
+"""Plan: the next runs worth making, by how much less uncertain they are expected to leave a goal.
+
+Nothing is fitted again. Losses that candidate runs may have and the goal are forecast together, and what a run would
+tell of the goal is read off their covariance, as in an ensemble Kalman filter (Evensen, 2003,
+doi:10.1007/s10236-003-0036-9): for normal draws that is exact. What several runs tell is not the sum of what each
+tells: a batch is built run by run, each given those before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bayes_l2l.build import point_label
+from bayes_l2l.choice import DRAWS, Choice, optimal_sizes, thinned, weighted
+from bayes_l2l.errors import DataError, ForecastError
+from bayes_l2l.forecast import forecast
+from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN
+from bayes_l2l.notes import Note
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from bayes_l2l.fits import Fit
+    from bayes_l2l.sweep import Cell, Sweep
+
+Floats = npt.NDArray[np.float64]
+Measure = Literal["sd", "regret"]
+
+#: Runs of a batch, unless another number is asked for.
+RUNS: Final = 8
+#: Costs of candidates as parts of the budget, and their sizes as multiples of the compute-optimal one.
+PARTS: Final = tuple(4.0**-k for k in range(6))
+SIZES: Final = (0.5, 1.0, 2.0)
+_NORMALS: Final = 1024
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Plan:
+    """Candidate runs and the batch that is expected to tell most; made by `Fit.plan`.
+
+    Parameters
+    ----------
+    candidates : pandas.DataFrame
+        One row a candidate run, by reduction per FLOP: train_set, params, tokens, flops, after (the measure, were
+        this run alone made), reduction (what part of the variance goes; of a choice, of the regret that is expected
+        where the run confirms today's means), reduction_per_flop, extrapolation.
+    batch : pandas.DataFrame
+        The batch in the order in which its runs tell most: train_set, params, tokens, flops, total_flops, after (the
+        measure with this run and all before it).
+    before : float
+        The measure now (nats/token).
+    measure : {"sd", "regret"}
+        Standard deviation of the forecast of the goal's run, or expected regret of the choice.
+    goal : str
+        What is to become known.
+    budget : float
+        What the batch may cost (FLOPs).
+    sweep : Sweep
+        The fitted runs.
+    notes : tuple of Note
+        Objections to the fit.
+    """
+
+    candidates: pd.DataFrame
+    batch: pd.DataFrame
+    before: float
+    measure: Measure
+    goal: str
+    budget: float
+    sweep: Sweep = field(repr=False)
+    notes: tuple[Note, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<Plan of {len(self.batch)} runs for {self.goal}, {len(self.candidates)} candidates>"
+
+    def enough(self, value: float) -> int | None:
+        """Runs of the batch until the measure is down to a value.
+
+        Parameters
+        ----------
+        value : float
+            Standard deviation or expected regret that is good enough (nats/token).
+
+        Returns
+        -------
+        int or None
+            How many, in the order of the batch; None if the whole batch is not enough.
+        """
+        reached = [self.before, *self.batch["after"]]
+        return next((n for n, after in enumerate(reached) if after <= value), None)
+
+    def plot(self, **options: Any) -> Figure:
+        """Draw uncertainty against runs and compute (see `bayes_l2l.advice.plan`)."""
+        from bayes_l2l import advice
+
+        figure: Figure = advice.plan(self, **options)
+        return figure
+
+    def __str__(self) -> str:
+        what = {"sd": "standard deviation of the forecast", "regret": "expected regret"}[self.measure]
+        lines = [f"{what} of {self.goal}: now {self.before:.3g} nats/token"]
+        lines += [
+            f"{n}. {run.train_set}, {run.params:.3g} parameters, {run.tokens:.3g} tokens: {run.after:.3g} after "
+            f"{run.total_flops:.2g} FLOPs"
+            for n, run in enumerate(self.batch.itertuples(), 1)
+        ]
+        return "\n".join(lines)
+
+
+def plan(
+    fit: Fit,
+    *,
+    goal: Cell | Choice,
+    budget: float,
+    flops: float | None = None,
+    params: float | None = None,
+    tokens: float | None = None,
+    runs: int = RUNS,
+    train_set: str | list[str] | None = None,
+    candidates: pd.DataFrame | None = None,
+) -> Plan:
+    """Rank candidate runs by what they would tell of a goal; see `Fit.plan`, which documents it."""
+    if not (np.isfinite(budget) and budget > 0):
+        raise ForecastError(f"budget must be positive and finite (FLOPs), not {budget:g}.")
+    if runs < 1:
+        raise ForecastError(f"runs must be at least 1, not {runs}.")
+    fit = thinned(fit, DRAWS)
+    points, shares, name = _goal(fit, goal, flops=flops, params=params, tokens=tokens)
+    if candidates is None:
+        offered = _offered(fit, budget, _named(fit, train_set), list(shares))
+    else:
+        offered = _given(fit, candidates, budget)
+    ensemble, at = _ensemble(fit, points, shares, offered)
+    measure: Measure = "regret" if isinstance(goal, Choice) else "sd"
+    offered = offered.assign(extrapolation=at)
+    costs = offered["flops"].to_numpy()
+    order, path = ensemble.batch(costs, budget=budget, runs=runs)
+    before = float(goal.regret.min()) if isinstance(goal, Choice) else float(ensemble.goals.std())
+    left, doubt = ensemble.singles()
+    table = offered.assign(after=before * left, reduction=1 - doubt, reduction_per_flop=(1 - doubt) / costs)
+    batch = offered.iloc[order][["train_set", "params", "tokens", "flops"]].reset_index(drop=True)
+    batch = batch.assign(total_flops=batch["flops"].cumsum(), after=before * path)
+    columns = ["train_set", "params", "tokens", "flops", "after", "reduction", "reduction_per_flop", "extrapolation"]
+    return Plan(
+        candidates=table[columns].sort_values("reduction_per_flop", ascending=False, ignore_index=True),
+        batch=batch,
+        before=before,
+        measure=measure,
+        goal=name,
+        budget=float(budget),
+        sweep=fit.sweep,
+        notes=fit.notes,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Ensemble:
+    """Joint draws of goals and of what every candidate run would show.
+
+    Parameters
+    ----------
+    goals : ndarray, shape (draw, goal)
+        One loss, or one an option of a choice (nats/token).
+    shown : ndarray, shape (draw, observation)
+        Log losses, with what runs scatter.
+    groups : list of ndarray of int
+        Observations of every candidate.
+    """
+
+    goals: Floats
+    shown: Floats
+    groups: list[npt.NDArray[np.int_]] = field(repr=False)
+
+    @cached_property
+    def covariance(self) -> Floats:
+        """Covariance of goals and observations, in this order."""
+        return np.atleast_2d(np.cov(np.concatenate([self.goals, self.shown], axis=1), rowvar=False))
+
+    def halves(self) -> tuple[Ensemble, Ensemble]:
+        """First and second half of the draws."""
+        middle = len(self.goals) // 2
+        cut = slice(None, middle), slice(middle, None)
+        first, second = (Ensemble(self.goals[half], self.shown[half], self.groups) for half in cut)
+        return first, second
+
+    def singles(self) -> tuple[Floats, Floats]:
+        """What part of the measure and of the doubt each candidate's run alone leaves, shape (candidate,)."""
+        one, other = self.halves()
+        both = [[a.left([k], by=b) for k in range(len(self.groups))] for a, b in ((one, other), (other, one))]
+        measure, doubt = np.minimum(np.mean(both, axis=0), 1.0).T
+        return measure, doubt
+
+    def batch(self, costs: Floats, *, budget: float, runs: int) -> tuple[list[int], Floats]:
+        """Candidates of a batch, picked one by one, each given those before it, and what part of the measure is left.
+
+        By what the next run takes off the doubt, by that per FLOP, and by what is between the two; the batch that
+        leaves least is taken, since each alone can be far off (Leskovec et al., 2007, doi:10.1145/1281192.1281239).
+        It ends where further runs tell nothing.
+        """
+        # What is picked because it looks best looks better than it is: batches are picked by one half of the draws
+        # (other chains), and judged by the other.
+        one, other = self.halves()
+        found: tuple[float, list[int], Floats] = (1.0, [], np.empty(0))
+        for power in (0.0, 0.5, 1.0):
+            order = one._greedy(costs, costs**power, budget, runs)
+            path = np.array([other.left(order[: n + 1], by=one) for n in range(len(order))]).reshape(-1, 2)
+            best = int(np.argmin(path[:, 1])) if len(path) else 0
+            if len(path) and path[best, 1] < found[0]:
+                found = path[best, 1], order[: best + 1], path[: best + 1, 0]
+        return found[1], np.minimum.accumulate(np.minimum(found[2], 1.0))
+
+    def left(self, chosen: list[int], *, by: Ensemble) -> tuple[float, float]:
+        """What part of the measure and of the doubt is left with these candidates' runs.
+
+        Read as another half of the draws says that they are to be read: what the runs tell there by chance alone
+        counts against them here.
+        """
+        n, y = self.goals.shape[1], np.concatenate([self._places(k) for k in chosen])
+        taught, here = by.covariance, self.covariance
+        reading = np.linalg.solve(taught[np.ix_(y, y)], taught[y, :n])
+        cross = here[:n, y] @ reading
+        block = here[:n, :n] - cross - cross.T + reading.T @ here[np.ix_(y, y)] @ reading
+        prior = self._goals(here)
+        return _part(self._measure(block, prior), self._measure(prior, prior)), _part(
+            self.doubt(block), self.doubt(prior)
+        )
+
+    def doubt(self, block: Floats) -> float:
+        """Variance of one goal; of options, the regret expected where runs confirm today's means.
+
+        Unlike the measure of a choice it falls with every run that tells something, also where no single one can
+        change the choice.
+        """
+        if len(block) == 1:
+            return float(block[0, 0])
+        mean = self.goals.mean(axis=0)
+        return float(mean.min() - (mean + _normals(len(block)) @ _root(block)).min(axis=1).mean())
+
+    def _measure(self, block: Floats, prior: Floats) -> float:
+        """Standard deviation of one goal; of options, the expected regret of the one that is then chosen.
+
+        What will be believed of the options' losses is, before the runs, normal about today's means, with the
+        covariance that the runs take away (preposterior analysis: Raiffa and Schlaifer, 1961).
+        """
+        if len(block) == 1:
+            return float(np.sqrt(block[0, 0]))
+        mean, normals = self.goals.mean(axis=0), _normals(len(block))
+        chosen, lowest = ((mean + normals @ _root(part)).min(axis=1).mean() for part in (prior - block, prior))
+        return float(chosen - lowest)
+
+    def _greedy(self, costs: Floats, price: Floats, budget: float, runs: int) -> list[int]:
+        """Candidates in the order of what they take off the doubt for their price."""
+        now, order, spent = self.covariance, list[int](), 0.0
+        while len(order) < runs:
+            # A sum of rounded costs may exceed the budget that it makes up.
+            fits = spent + costs <= budget * (1 + 1e-9)
+            fits[order] = False
+            if not fits.any():
+                break
+            left = [self.doubt(self._after(now, k)) if fits[k] else np.inf for k in range(len(costs))]
+            gain = (self.doubt(self._goals(now)) - np.array(left)) / price
+            if gain.max() <= 0:
+                break
+            order.append(int(np.argmax(gain)))
+            spent += costs[order[-1]]
+            now = self._given(now, order[-1])
+        return order
+
+    def _goals(self, covariance: Floats) -> Floats:
+        n = self.goals.shape[1]
+        return covariance[:n, :n]
+
+    def _after(self, now: Floats, k: int) -> Floats:
+        """Covariance of the goals given one more candidate's run."""
+        n, y = self.goals.shape[1], self._places(k)
+        return np.asarray(now[:n, :n] - now[:n, y] @ np.linalg.solve(now[np.ix_(y, y)], now[y, :n]))
+
+    def _given(self, now: Floats, k: int) -> Floats:
+        """Covariance of everything given one more candidate's run."""
+        y = self._places(k)
+        return np.asarray(now - now[:, y] @ np.linalg.solve(now[np.ix_(y, y)], now[y]))
+
+    def _places(self, k: int) -> npt.NDArray[np.int_]:
+        return np.asarray(self.goals.shape[1] + self.groups[k])
+
+
+def _part(left: float, whole: float) -> float:
+    """What part is left; all of it where there is nothing to take off."""
+    return left / whole if whole > 0 else 1.0
+
+
+def _normals(n: int) -> Floats:
+    """Standard normal points in n dimensions, the same ones always and in opposite pairs."""
+    half = np.random.default_rng(0).standard_normal((_NORMALS // 2, n))
+    return np.concatenate([half, -half])
+
+
+def _root(covariance: Floats) -> Floats:
+    """Symmetric square root, which changes little when the covariance does."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0.0)) @ vectors.T)
+
+
+def _goal(
+    fit: Fit, goal: Cell | Choice, *, flops: float | None, params: float | None, tokens: float | None
+) -> tuple[pd.DataFrame, dict[str, float], str]:
+    """Points of the goal, evaluation then training set, the weights of the evaluations, and its name."""
+    import pandas as pd
+
+    if isinstance(goal, Choice):
+        if (flops, params, tokens) != (None, None, None):
+            raise ForecastError("The choice has its sizes already: leave out flops, params and tokens.")
+        at = pd.concat([goal.points.assign(eval_set=name) for name in goal.shares], ignore_index=True)
+        return at, dict(goal.shares), f"the choice on {', '.join(goal.shares)}"
+    if (flops is None) == (params is None) or (params is None) != (tokens is None):
+        raise ForecastError("Say at what size the goal is: flops, or both params and tokens.")
+    evaluation, train = fit.sweep.cell(goal)
+    if flops is not None:
+        at = optimal_sizes(fit, [train], {evaluation: 1.0}, np.array([flops]))
+    else:
+        at = pd.DataFrame({"train_set": [train], "params": [params], "tokens": [tokens]})
+    size = at.iloc[0]
+    name = f"{evaluation}@{train} at {size['params']:.3g} parameters and {size['tokens']:.3g} tokens"
+    return at.assign(eval_set=evaluation), {evaluation: 1.0}, name
+
+
+def _named(fit: Fit, train_set: str | list[str] | None) -> list[str]:
+    """Training sets that may be run."""
+    every = list(dict.fromkeys(train for _, train in fit.cells))
+    named = every if train_set is None else [train_set] if isinstance(train_set, str) else list(train_set)
+    if unknown := [name for name in named if name not in every]:
+        raise DataError(f"The training set {unknown[0]!r} was not fitted; fitted are {', '.join(every)}.")
+    return named
+
+
+def _offered(fit: Fit, budget: float, train_sets: list[str], evals: list[str]) -> pd.DataFrame:
+    """Candidates: about the compute-optimal size at parts of the budget, and sizes that other sets have run.
+
+    A run of a size that others have run tells how the sets compare, whatever the law is off by at that size.
+    """
+    import pandas as pd
+
+    table = fit.sweep.table
+    levels = np.array([part * budget for part in PARTS])
+    levels = levels[levels >= min(table["flops"].min(), budget)]
+    parts = []
+    for train in train_sets:
+        read = [name for name in evals if (name, train) in fit.cells] or [e for e, t in fit.cells if t == train][:1]
+        best = optimal_sizes(fit, [train], {name: 1 / len(read) for name in read}, levels)
+        near = pd.concat([best.assign(params=best["params"] * times) for times in SIZES])
+        parts.append(near.assign(tokens=near["flops"] / (FLOPS_PER_PARAM_TOKEN * near["params"])))
+        run = table[table["flops"] <= budget].drop_duplicates(["params", "tokens"])
+        own = table[table["train_set"] == train]
+        done = {point_label(n, d) for n, d in zip(own["params"], own["tokens"], strict=True)}
+        new = [point_label(n, d) not in done for n, d in zip(run["params"], run["tokens"], strict=True)]
+        parts.append(run[new][["params", "tokens", "flops"]].assign(train_set=train))
+    return pd.concat(parts, ignore_index=True)[["train_set", "params", "tokens", "flops"]]
+
+
+def _given(fit: Fit, candidates: pd.DataFrame, budget: float) -> pd.DataFrame:
+    """Candidates of the user's own."""
+    for column in ("train_set", "params", "tokens"):
+        if column not in candidates:
+            raise ForecastError(f"The candidates have no column {column!r}.")
+    _named(fit, list(dict.fromkeys(candidates["train_set"])))
+    flops = FLOPS_PER_PARAM_TOKEN * candidates["params"] * candidates["tokens"]
+    table = candidates.assign(flops=candidates["flops"].fillna(flops) if "flops" in candidates else flops)
+    table = table.loc[table["flops"] <= budget * (1 + 1e-9), ["train_set", "params", "tokens", "flops"]]
+    if not len(table):
+        raise ForecastError(f"No candidate costs at most the budget of {budget:.3g} FLOPs.")
+    return table.reset_index(drop=True)
+
+
+def _ensemble(
+    fit: Fit, points: pd.DataFrame, shares: dict[str, float], offered: pd.DataFrame
+) -> tuple[Ensemble, Floats]:
+    """Joint draws, from one forecast of all runs, and how far out every candidate lies.
+
+    A run shows what decides R, and the weighted loss that the goal is made of.
+    """
+    import pandas as pd
+
+    rows, weight = [points], []
+    shown = {train: _shown(fit, train, shares) for train in offered["train_set"].unique()}
+    for k, run in offered.iterrows():
+        for observation in shown[run["train_set"]]:
+            rows.append(pd.DataFrame({**run, "eval_set": list(observation), "candidate": k}))
+            weight.append(np.array(list(observation.values())))
+    together = pd.concat(rows, ignore_index=True)
+    runs = forecast(fit, together[["train_set", "eval_set", "params", "tokens", "flops"]], kind="run")
+    n, start = len(points), np.cumsum([0, *map(len, weight)])
+    losses = np.add.reduceat(runs.draws[:, n:] * np.concatenate(weight), start[:-1], axis=1)
+    candidate = together["candidate"].to_numpy()[n:][start[:-1]]
+    groups = [np.flatnonzero(candidate == k) for k in offered.index]
+    out = runs.points["extrapolation"].to_numpy()[n:][start[:-1]][[places[0] for places in groups]]
+    return Ensemble(weighted(runs.draws[:, :n], shares), np.log(losses), groups), out
+
+
+def _shown(fit: Fit, train: str, shares: dict[str, float]) -> list[dict[str, float]]:
+    """What a run of a training set shows: each a weighted mean of evaluations. Without either, all of its losses."""
+    posterior = fit.posterior
+    own = [name for name, t in fit.cells if t == train]
+    if "decides" in posterior.coords:
+        decides = dict(zip(fit.cells, posterior["decides"].to_numpy(), strict=True))
+        shown = [{name: 1.0} for name in own if decides[name, train]]
+    else:
+        shown = [{train: 1.0}] if train in own else []
+    if set(shares) <= set(own) and shares not in shown:
+        shown.append(shares)
+    return shown or [{name: 1.0} for name in own]
