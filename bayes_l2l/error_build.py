@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayes_l2l.build import coords, effects_of, parameter
-from bayes_l2l.error_fits import GROUPS, ErrorFit, at_chance
+from bayes_l2l.error_fits import GROUPS, ErrorFit
 from bayes_l2l.error_rate import ENDINGS, PREDICTORS, ErrorLaw, ErrorSpec
 from bayes_l2l.errors import DataError, did_you_mean
 from bayes_l2l.notes import Note
@@ -29,8 +29,16 @@ Cell = tuple[str, str]
 _REFERENCE: Final = 0.25
 #: Chance is kept this far from 1 on the logit scale, where nothing could move a ceiling.
 _MOST: Final = 0.9999
+#: A task has left chance if the lowest losses' quarter of its runs errs less than chance, and than the upper half of the
+#: runs, by so many times the scatter from one run to the next,
+SIGNAL: Final = 2.0
+#: and by so much error at least.
+LEAST_GAIN: Final = 0.02
+#: Normal standard deviations of the median absolute difference of two neighbours.
+_NEIGHBOURS: Final = 1.4826 / np.sqrt(2)
 #: Least scatter: some tasks have the same error in nearly every run, which a scatter of 0 would explain.
 _LEAST: Final = 0.002
+_TARGET_ACCEPT: Final = 0.9
 _RUN: Final = ["train_set", "run_id"]
 _FEWEST_TO_COMPARE: Final = 10
 #: Ending of the variables that are effects and not yet quantities of a cell.
@@ -69,6 +77,20 @@ class ErrorData:
     reference: Floats
     smallest: Floats
     notes: tuple[Note, ...] = ()
+
+    @property
+    def learned(self) -> npt.NDArray[np.bool_]:
+        """Whether each cell has left chance, shape (cell,)."""
+        of_cells = zip(self.error.T, self.loss.T, self.observed.T > 0, self.chance, strict=True)
+        return np.array([has_left(e[seen], x[seen], chance=c) for e, x, seen, c in of_cells], dtype=bool)
+
+    def only(self, kept: npt.NDArray[np.bool_]) -> ErrorData:
+        """These cells alone."""
+        along = ("error", "loss", "observed", "per_item", "chance", "reference", "smallest")
+        parts: dict[str, Any] = {name: getattr(self, name)[..., kept] for name in along}
+        for name in ("cells", "predictors"):
+            parts[name] = [value for value, keep in zip(getattr(self, name), kept, strict=True) if keep]
+        return replace(self, **parts)
 
     @classmethod
     def of(cls, sweep: Sweep, *, spec: ErrorSpec) -> ErrorData:
@@ -141,6 +163,26 @@ class ErrorData:
         """What the model of a form holds as `pm.Data`, by name."""
         names = ["error", "loss", "observed", "per_item", "chance", "reference"]
         return {name: getattr(self, name) for name in (*names, *(["smallest"] if form == "power" else []))}
+
+
+def has_left(error: Floats, loss: Floats, *, chance: float) -> bool:
+    """Whether a task has left chance by more than runs scatter (`SIGNAL`, `LEAST_GAIN`).
+
+    A law has nothing to hold on to otherwise, and its posterior is all corners; this is looked at before sampling.
+
+    Parameters
+    ----------
+    error, loss : ndarray, shape (run,)
+        Of one task and training set.
+    chance : float
+        Error of guessing.
+    """
+    along = error[np.argsort(loss, kind="stable")]
+    best = along[: max(1, len(along) // 4)].mean()
+    # Neighbours in loss differ by their scatter, and hardly by the law.
+    scatter = _NEIGHBOURS * np.median(np.abs(np.diff(along))) if len(along) > 1 else np.inf
+    gained = min(chance, float(np.median(along[len(along) // 2 :]))) - best
+    return bool(gained > max(SIGNAL * scatter, LEAST_GAIN))
 
 
 def predictors(errors: pd.DataFrame, losses: pd.DataFrame, *, spec: ErrorSpec, name: str) -> list[str]:
@@ -285,6 +327,11 @@ def build_errors(spec: ErrorSpec, data: ErrorData) -> pm.Model:
         law = {"ceiling": ceiling, "level": drawn["level"], "slope": slope}
         if "floor" in drawn:
             law["floor"] = ceiling * drawn["floor"]
+        if spec.form == "logistic":
+            # Runs above the floor know how the fall begins, (1 - floor) exp(u), and its slope on the way from there
+            # to the middle, where it is less by 1 - floor: the priors are on these, which decides how NUTS goes.
+            left = pt.log1p(-drawn["floor"])
+            law |= {"level": drawn["level"] - left, "slope": slope * pt.exp(-left / 2)}
         if spec.form == "power":
             law |= {"E": known["smallest"] * drawn["E_fraction"], "sharpness": drawn["sharpness"]}
         curve = ErrorLaw(form=spec.form, reference=known["reference"], **law)(known["loss"])
@@ -328,20 +375,23 @@ def fit_errors(sweep: Sweep, *, spec: ErrorSpec, settings: SamplerSettings) -> t
 
     data = ErrorData.of(sweep, spec=spec)
     # Draws are paired with those of the losses: with one seed they would not be independent.
-    settings = replace(settings, seed=settings.seed + 2)
-    model = build_errors(spec, data)
-    posterior, stats = run_nuts(model, data.arrays(spec.form), settings, what=(spec.name, sweep.name))
+    # Their posterior bends less than that of a law, and needs no shorter steps.
+    settings = replace(settings, seed=settings.seed + 2, target_accept=min(settings.target_accept, _TARGET_ACCEPT))
+    learned = data.learned
+    kept = data.only(learned)
+    model = build_errors(spec, kept)
+    posterior, stats = run_nuts(model, kept.arrays(spec.form), settings, what=(spec.name, sweep.name))
     diagnostics, notes = diagnose(_reported(posterior, along=True), stats, settings)
-    law = _reported(posterior, along=False).assign_coords(
-        cell=data.labels,
+    law = _reported(posterior, along=False).assign_coords(cell=kept.labels).reindex(cell=data.labels)
+    law = law.assign_coords(
         task=("cell", [task for task, _ in data.cells]),
         train_set=("cell", [train for _, train in data.cells]),
         predictor=("cell", data.predictors),
         chance=("cell", data.chance),
         reference=("cell", data.reference),
         smallest=("cell", data.smallest),
+        learned=("cell", learned),
     )
-    law = law.assign_coords(learned=("cell", ~at_chance(law, form=spec.form)))
     fitted = ErrorFit(law, spec, settings.seed, ())
     objections = [replace(note, message=f"errors: {note.message}") for note in notes]
     groups = dict(zip(GROUPS, (law, stats, diagnostics), strict=True))
