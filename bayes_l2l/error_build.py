@@ -29,8 +29,8 @@ Cell = tuple[str, str]
 _REFERENCE: Final = 0.25
 #: Chance is kept this far from 1 on the logit scale, where nothing could move a ceiling.
 _MOST: Final = 0.9999
-#: A task has left chance if the lowest losses' quarter of its runs errs less than chance, and than the upper half of the
-#: runs, by so many times the scatter from one run to the next,
+#: A task has left chance if the quarter of its runs with the lowest losses errs less than chance, and less than the
+#: upper half of the runs, by so many times the scatter from one run to the next,
 SIGNAL: Final = 2.0
 #: and by so much error at least.
 LEAST_GAIN: Final = 0.02
@@ -41,6 +41,8 @@ _LEAST: Final = 0.002
 _TARGET_ACCEPT: Final = 0.9
 _RUN: Final = ["train_set", "run_id"]
 _FEWEST_TO_COMPARE: Final = 10
+#: What the draws of every form hold of a cell.
+_FEWEST_FIELDS: Final = ("ceiling", "level", "slope", "scatter")
 #: Ending of the variables that are effects and not yet quantities of a cell.
 _EFFECT: Final = "_effect"
 
@@ -371,6 +373,8 @@ def fit_errors(sweep: Sweep, *, spec: ErrorSpec, settings: SamplerSettings) -> t
     DataError
         If there are no errors, or no losses that they could be a function of.
     """
+    import xarray as xr
+
     from bayes_l2l.sampling import diagnose, run_nuts
 
     data = ErrorData.of(sweep, spec=spec)
@@ -379,10 +383,13 @@ def fit_errors(sweep: Sweep, *, spec: ErrorSpec, settings: SamplerSettings) -> t
     settings = replace(settings, seed=settings.seed + 2, target_accept=min(settings.target_accept, _TARGET_ACCEPT))
     learned = data.learned
     kept = data.only(learned)
-    model = build_errors(spec, kept)
-    posterior, stats = run_nuts(model, kept.arrays(spec.form), settings, what=(spec.name, sweep.name))
-    diagnostics, notes = diagnose(_reported(posterior, along=True), stats, settings)
-    law = _reported(posterior, along=False).assign_coords(cell=kept.labels).reindex(cell=data.labels)
+    if learned.any():
+        model = build_errors(spec, kept)
+        posterior, stats = run_nuts(model, kept.arrays(spec.form), settings, what=(spec.name, sweep.name))
+        diagnostics, notes = diagnose(_reported(posterior, along=True), stats, settings)
+        law = _reported(posterior, along=False).assign_coords(cell=kept.labels).reindex(cell=data.labels)
+    else:
+        law, stats, diagnostics, notes = _nothing(data, settings), xr.Dataset(), xr.Dataset(), []
     law = law.assign_coords(
         task=("cell", [task for task, _ in data.cells]),
         train_set=("cell", [train for _, train in data.cells]),
@@ -396,6 +403,16 @@ def fit_errors(sweep: Sweep, *, spec: ErrorSpec, settings: SamplerSettings) -> t
     objections = [replace(note, message=f"errors: {note.message}") for note in notes]
     groups = dict(zip(GROUPS, (law, stats, diagnostics), strict=True))
     return replace(fitted, notes=(*data.notes, *objections, *fitted.objections())), groups
+
+
+def _nothing(data: ErrorData, settings: SamplerSettings) -> xr.Dataset:
+    """Draws of no task: NaN."""
+    import xarray as xr
+
+    size = (settings.chains, settings.draws)
+    along = {name: (("chain", "draw", "cell"), np.full((*size, len(data.cells)), np.nan)) for name in _FEWEST_FIELDS}
+    coordinates = {"chain": range(size[0]), "draw": range(size[1]), "cell": data.labels}
+    return xr.Dataset({**along, "nu": (("chain", "draw"), np.full(size, np.nan))}, coords=coordinates)
 
 
 def _reported(posterior: xr.Dataset, *, along: bool) -> xr.Dataset:

@@ -22,13 +22,6 @@ Floats = npt.NDArray[np.float64]
 
 #: Groups of a fit's file that belong to the errors: draws, statistics of the sampler, and diagnostics.
 GROUPS: Final = ("error_posterior", "error_sample_stats", "error_diagnostics")
-#: A task has left chance if its law at the smallest fitted loss lies below chance, and below its ceiling, by so many
-#: times the scatter of a run,
-SIGNAL: Final = 2.0
-#: by so much error at least,
-LEAST_GAIN: Final = 0.02
-#: and that with this probability.
-SURE: Final = 0.95
 _LAW: Final = ("ceiling", "level", "slope", "floor", "E", "sharpness")
 
 
@@ -42,7 +35,7 @@ class ErrorFit:
         The fields of `ErrorLaw` and ``scatter``, dims chain, draw and cell ("task|train", with coordinates ``task``,
         ``train_set``, ``predictor`` (the evaluation whose loss is the law's), ``chance``, ``reference`` and
         ``smallest`` (losses: where the law is parameterised, and the smallest of the fitted runs), and ``learned``
-        (whether the task has left chance)), and ``nu``.
+        (whether the task has left chance; if not, the cell was not sampled and its draws are NaN)), and ``nu``.
     spec : ErrorSpec
         What was believed.
     seed : int
@@ -134,14 +127,6 @@ class ErrorFit:
 
     def _names(self, coordinate: str) -> list[str]:
         return [str(name) for name in self.posterior[coordinate].to_numpy()]
-
-
-def at_chance(posterior: xr.Dataset, *, form: str) -> npt.NDArray[np.bool_]:
-    """Which cells have not left chance by more than runs scatter (`SIGNAL`, `LEAST_GAIN`, `SURE`), shape (cell,)."""
-    law = _law(posterior, slice(None), form=form)
-    gained = np.minimum(law.ceiling, posterior["chance"].to_numpy()) - law(posterior["smallest"].to_numpy())
-    needed = np.maximum(SIGNAL * _flat(posterior["scatter"]), LEAST_GAIN)
-    return np.asarray((gained > needed).mean(axis=0) < SURE)
 
 
 def _law(posterior: xr.Dataset, column: Any, *, form: str, draws: Any = slice(None)) -> ErrorLaw:

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic import joint_fit
 
-from bayes_l2l.error_build import ErrorData, build_errors, fit_errors
-from bayes_l2l.error_fits import GROUPS, ErrorFit, at_chance
+from bayes_l2l.error_build import ErrorData, build_errors, fit_errors, has_left
+from bayes_l2l.error_fits import GROUPS, ErrorFit
 from bayes_l2l.error_rate import FORMS, ErrorLaw, ErrorSpec, error_model_names, load_error_spec
 from bayes_l2l.errors import DataError, SpecError
 from bayes_l2l.fits import Fit, load_fit
@@ -323,11 +323,31 @@ def test_a_task_at_chance_is_not_forecast():
     assert "at_chance" not in [note.code for note in quiet.notes]
 
 
-@pytest.mark.parametrize(("level", "stuck"), [(-0.5, False), (-6.0, True)])
-def test_chance_is_left_by_more_than_runs_scatter(level, stuck):
-    draws = posterior()
-    draws["level"] = draws["level"] * 0 + level
-    assert at_chance(draws, form="logistic").tolist() == [stuck] * 3
+@pytest.mark.parametrize(
+    ("gained", "scatter", "left"),
+    [(0.2, 0.01, True), (0.0, 0.01, False), (0.2, 0.15, False), (0.015, 0.0, False), (-0.2, 0.0, False)],
+)
+def test_chance_is_left_by_more_than_runs_scatter(gained, scatter, left):
+    loss = np.linspace(4.0, 2.5, 20)
+    up_and_down = scatter * (-1.0) ** np.arange(20)
+    error = 0.75 - gained * (loss < 3.0) + up_and_down
+    order = np.random.default_rng(0).permutation(20)
+    assert has_left(error[order], loss[order], chance=0.75) is left
+
+
+def test_better_than_chance_from_the_first_is_no_progress_either():
+    loss = np.linspace(4.0, 2.5, 20)
+    assert not has_left(np.full(20, 0.6), loss, chance=0.75)
+    assert not has_left(0.9 - 0.05 * (loss < 3.0), loss, chance=0.75)
+
+
+def test_tasks_at_chance_alone_are_not_sampled():
+    stuck = Sweep.from_table(runs().query("eval_set != 'quiz'"))
+    errors, _ = fit_errors(stuck, spec=LOGISTIC, settings=SamplerSettings(draws=5, tune=5, chains=2))
+    assert errors.learned == {("coin", "code"): False, ("coin", "web"): False}
+    assert [note.code for note in errors.notes] == ["at_chance"]
+    at = pd.DataFrame({"eval_set": ["coin"], "train_set": ["web"]})
+    assert np.isnan(errors.draw(at, np.full((10, 1), 2.0), kind="run")).all()
 
 
 def test_error_rates_are_within_zero_and_one():
