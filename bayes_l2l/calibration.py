@@ -30,9 +30,7 @@ BAND: Final = 0.9
 _NOMINAL: Final = np.linspace(0, 1, 101)
 
 
-def reliability(
-    rollout: Rollout, *, by: str | Sequence[str] = "model", ax: Sequence[Axes] | None = None
-) -> Figure:
+def reliability(rollout: Rollout, *, by: str | Sequence[str] = "model", ax: Sequence[Axes] | None = None) -> Figure:
     """Draw coverage against nominal level, and the distribution of the PIT, which says on which side losses fall.
 
     The bands are where losses that fall independently of each other would lie. Those of one fold do not: they are

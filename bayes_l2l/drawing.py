@@ -266,7 +266,8 @@ def cells_of(sweep: Sweep, cells: Sequence[Cell] | None) -> list[Name]:
     """Cells by name; by default each training set's own, or all where there is none."""
     if cells is not None:
         return [sweep.cell(cell) for cell in cells]
-    every = [(row.eval_set, row.train_set) for row in sweep.cells.itertuples()]
+    names = sweep.cells
+    every = list(zip(names["eval_set"], names["train_set"], strict=True))
     return [cell for cell in every if cell[0] == cell[1]] or every
 
 

@@ -231,12 +231,13 @@ def _inline(picture: Picture, prefix: str) -> Markup:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     file = io.StringIO()
-    for ground in (picture.figure, *picture.figure.axes):
-        ground.patch.set_visible(False)
+    picture.figure.patch.set_visible(False)
+    for ax in picture.figure.axes:
+        ax.patch.set_visible(False)
     # Letters as outlines look alike, and fit alike, wherever the page is read. The canvas draws once, where
     # `savefig` does so twice.
     with rc_context({"svg.fonttype": "path", "svg.hashsalt": "bayes_l2l"}):
-        FigureCanvasSVG(picture.figure).print_svg(file, metadata={"Date": None})
+        FigureCanvasSVG(picture.figure).print_svg(file, metadata={"Date": None})  # type: ignore[no-untyped-call]
     text = file.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
     width = re.search(r'viewBox="0 0 ([\d.]+)', text)
@@ -251,4 +252,3 @@ def _inline(picture: Picture, prefix: str) -> Markup:
         f'<svg xmlns:xlink="http://www.w3.org/1999/xlink" {box[0]} role="img" aria-label="{label}" '
         f'style="--width: {float(width[1]):.0f}pt">{body}'
     )
-

@@ -89,7 +89,11 @@ def curves(
     styles = _styles(shown)
     for cell in shown:
         own, new = colour[cell[1]], drawing.is_cell(runs.points, cell)
-        lines.append(_curve(ax, fit, cell, levels=levels, color=own, style=styles[cell], furthest=runs.points["flops"][new].max()))
+        lines.append(
+            _curve(
+                ax, fit, cell, levels=levels, color=own, style=styles[cell], furthest=runs.points["flops"][new].max()
+            )
+        )
         drawing.point_intervals(ax, at["flops"][new], runs.draws[:, new].T, level=max(levels), color=own)
         if large is not None:
             ax.plot(at["flops"][new], at["loss"][new], **STAR, color=own)
@@ -121,7 +125,8 @@ def forecast(
     actual : Sweep or pandas.DataFrame, optional
         Losses that were then measured: stars at the points of equal training set, evaluation and size.
     fit : Fit, optional
-        Whose training sets' colours are meant, where it is not the fit that the forecast comes from.
+        Whose training sets' colours are meant, where it is not the fit that the forecast comes from. A forecast
+        that comes from no fit is grey.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -136,7 +141,7 @@ def forecast(
     """
     points, source = forecast.points, fit.sweep if fit else forecast.sweep
     sweeps = [] if source is None else [source]
-    colour = palette(source.train_sets if source else points["train_set"])
+    colour = palette(source.train_sets) if source else dict.fromkeys(points["train_set"], GREY)
     median, (low, high) = np.median(forecast.draws, axis=0), drawing.interval(forecast.draws.T, 0.9)
     fig, ax = drawing.figure(ax, (9.5, 1.6 + 0.45 * len(points)))
     for row, train_set in enumerate(points["train_set"]):

@@ -291,7 +291,14 @@ def exponents(fit: Fit, pairs: Iterable[tuple[Cell, Cell]], *, ax: Axes | None =
     scales = [np.quantile(one.K, [0.5, 0.05, 0.95]) for one in translations]
     drawing.right_labels(ax, ["{:.3g} ({:.3g} to {:.3g})".format(*K) for K in scales], "K: median (90% interval)")
     drawing.title(ax, f"Loss-to-loss exponents, model {fit.spec.name}", fit.sweep)
-    drawing.legend(ax, [*drawing.forest_keys("posterior median"), drawing.key(color=GREY, lw=0.9, ls=":", label="losses in proportion")], below=True)
+    drawing.legend(
+        ax,
+        [
+            *drawing.forest_keys("posterior median"),
+            drawing.key(color=GREY, lw=0.9, ls=":", label="losses in proportion"),
+        ],
+        below=True,
+    )
     return fig
 
 

@@ -1,47 +1,46 @@
 """Report: what a fit says, for those who must decide with it, as one HTML file.
 
-What is said and shown is here; how a page is made of it, in `page.py`.
+What is said is here; the pictures are in `views.py`; how a page is made of them, in `page.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from bayes_l2l import __version__, calibration, drawing, plots, relations
-from bayes_l2l.build import LAW_VARIABLES, NOISE_VARIABLES, RELATION_VARIABLES
-from bayes_l2l.drawing import label_of, palette
+from bayes_l2l import __version__, calibration, drawing, plots
+from bayes_l2l.build import LAW_VARIABLES
+from bayes_l2l.drawing import label_of
 from bayes_l2l.errors import ForecastError
 from bayes_l2l.forecast import law_draws, stacked
 from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN
 from bayes_l2l.page import (
-    Card, Cards, Gallery, Notes, Part, Picture, Section, Table, decimals, digits, equation, render, size,
+    Card,
+    Cards,
+    Gallery,
+    Notes,
+    Part,
+    Picture,
+    Section,
+    Table,
+    decimals,
+    digits,
+    equation,
+    render,
+    size,
 )  # fmt: skip
 from bayes_l2l.plots import REACH
-from bayes_l2l.spec import STRUCTURES, Prior
+from bayes_l2l.spec import STRUCTURES, ModelSpec, Prior
+from bayes_l2l.views import ALONE, BANDS, MOST, PANEL, View, axes_of, bare, below, interval_text
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
     from bayes_l2l.fits import Fit
-    from bayes_l2l.forecast import Forecast
     from bayes_l2l.rollouts import Rollout
     from bayes_l2l.translate import Translation
 
-Name = tuple[str, str]
-#: Pictures of a gallery at most; tables hold the rest.
-MOST: Final = 18
-#: Draws that pictures are made of: enough for a line; tables use all.
-_DRAWN: Final = 500
-_PANEL: Final = (4.3, 3.3)
 _QUANTILES: Final = (0.05, 0.25, 0.5, 0.75, 0.95)
-_BANDS: Final = "shading: 50% and 90% intervals"
 _LAWS: Final = {
     "kaplan": "Eq. 4 of arXiv 2411.12925 (γ = β)",
     "chinchilla": "Chinchilla's (γ = 1)",
@@ -82,13 +81,8 @@ def report(fit: Fit, *, rollout: Rollout | None = None, flops: float | None = No
         return render("report.html", **said.content())
 
 
-@dataclass(frozen=True)
-class _Report:
+class _Report(View):
     """What is said of a fit, a method a section."""
-
-    fit: Fit
-    rollout: Rollout | None
-    budget: float | None
 
     def content(self) -> dict[str, Any]:
         """What the template asks for."""
@@ -104,74 +98,6 @@ class _Report:
             "colophon": self.colophon,
             "version": __version__,
         }
-
-    # What several sections share
-
-    @cached_property
-    def drawn(self) -> Fit:
-        """The fit with what pictures need: its laws or relations, of as many draws as a line asks for."""
-        import xarray as xr
-
-        posterior = self.fit.posterior
-        needed = [n for n in (*LAW_VARIABLES, *RELATION_VARIABLES, *NOISE_VARIABLES) if n in posterior]
-        step = max(1, posterior.sizes["chain"] * posterior.sizes["draw"] // _DRAWN)
-        thin = posterior[needed].isel(draw=slice(None, None, step))
-        kept = {"posterior": thin, "observed_data": self.fit.tree["observed_data"].to_dataset()}
-        return replace(self.fit, tree=xr.DataTree.from_dict(kept))
-
-    @cached_property
-    def has_laws(self) -> bool:
-        return "log_A" in self.fit.posterior
-
-    @cached_property
-    def flops(self) -> float:
-        """Budget of the forecasts, the same for all training sets."""
-        return self.budget or REACH * max(self.fit.max_flops.values())
-
-    @cached_property
-    def colour(self) -> dict[str, str]:
-        return palette(self.fit.sweep.train_sets)
-
-    @cached_property
-    def first(self) -> list[Name]:
-        """Cells that are shown first: each set's own loss, or the first evaluation where there is none."""
-        own = [cell for cell in self.fit.cells if cell[0] == cell[1]]
-        return own or [cell for cell in self.fit.cells if cell[0] == self.fit.cells[0][0]]
-
-    @cached_property
-    def reference(self) -> Name:
-        """Cell that others are read from: of the training set with most runs."""
-        runs = self.fit.sweep.table.groupby(["eval_set", "train_set"]).size()
-        return max(self.first, key=lambda cell: int(runs[cell]))
-
-    @cached_property
-    def evaluations(self) -> dict[str, list[Name]]:
-        """Cells of every evaluation that are not among the first."""
-        rest = [cell for cell in self.fit.cells if cell not in self.first]
-        return {name: [c for c in rest if c[0] == name] for name in sorted({c[0] for c in rest})}
-
-    @cached_property
-    def forecast(self) -> Forecast | None:
-        """Runs of the compute-optimal size of the budget, every cell; none of a model without laws."""
-        if not self.has_laws:
-            if self.budget is not None:
-                raise ForecastError(f"Model {self.fit.spec.name!r} has no laws to forecast a budget by: leave it out.")
-            return None
-        known = self.rollout is not None and self.fit.spec.name in self.rollout.models
-        return self.fit.forecast(flops=self.flops, rollout=self.rollout if known else None)
-
-    @cached_property
-    def intervals(self) -> dict[Name, tuple[float, float, float]]:
-        """Median and 90% interval of every forecast cell."""
-        if self.forecast is None:
-            return {}
-        ends = np.quantile(self.forecast.draws, [0.5, 0.05, 0.95], axis=0).T
-        cells = zip(self.forecast.points["eval_set"], self.forecast.points["train_set"], strict=True)
-        return {cell: (float(m), float(a), float(b)) for cell, (m, a, b) in zip(cells, ends, strict=True)}
-
-    @property
-    def simulated(self) -> str:
-        return " Simulated runs, not measured." if self.fit.sweep.simulated else ""
 
     @property
     def lead(self) -> str:
@@ -204,16 +130,6 @@ class _Report:
         yield "", f"R-hat at most {self.worst['rhat']:.3f}"
         yield "", _count(self.divergences, "divergence")
 
-    @cached_property
-    def worst(self) -> dict[str, float]:
-        found = self.fit.diagnostics
-        how: dict[str, Callable[..., Any]] = {"rhat": np.nanmax, "ess_bulk": np.nanmin, "ess_tail": np.nanmin}
-        return {k: float(f([f(v) for v in found.sel(diagnostic=k).values()])) for k, f in how.items()}
-
-    @cached_property
-    def divergences(self) -> int:
-        return int(self.fit.tree["sample_stats"]["diverging"].sum())
-
     # Sections
 
     def summary(self) -> Section | None:
@@ -245,8 +161,6 @@ class _Report:
 
     def data(self) -> Section:
         """The runs."""
-        import pandas as pd
-
         table = self.fit.sweep.table
         runs = table.drop_duplicates(["train_set", "run_id"])
         per_param = runs["tokens"] / runs["params"]
@@ -259,30 +173,32 @@ class _Report:
         overview["evaluations"] = overview["train_set"].map(table.groupby("train_set")["eval_set"].nunique())
         cells = table.groupby(["eval_set", "train_set"])["loss"].agg(["size", "min", "max"]).reset_index()
         cells = cells.rename(columns={"size": "losses", "min": "smallest_loss", "max": "largest_loss"})
-        fig, ax = _axes((7.2, 4.4))
+        fig, ax = axes_of(ALONE)
         for place, (name, part) in enumerate(runs.groupby("train_set")):
             # Sets are often run at the same sizes: their dots stand side by side.
             shift = 1.03 ** (place - (len(overview) - 1) / 2)
             ax.plot(part["params"] * shift, part["tokens"], **drawing.DOT, color=self.colour[str(name)])
         ax.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="tokens D")
         alt = f"Sizes of the runs, tokens against parameters. {self.lead} " + "; ".join(
-            f"{row.train_set}: {row.runs} runs, {size(row.params_min)} to {size(row.params_max)} parameters, "
-            f"{size(row.tokens_min)} to {size(row.tokens_max)} tokens"
-            for row in overview.itertuples()
+            f"{row['train_set']}: {row['runs']} runs, {size(row['params_min'])} to {size(row['params_max'])} "
+            f"parameters, {size(row['tokens_min'])} to {size(row['tokens_max'])} tokens"
+            for row in overview.to_dict("records")
         )
         said = [self.fit.sweep.provenance] if self.fit.sweep.provenance else []
-        span = {"params": "parameters", "tokens": "tokens"}
+        caption = "A dot a run; sets with runs of one size stand side by side." + self.simulated
         columns: dict[str, Any] = {"train_set": ("training set", str), "runs": ("runs", str)}
         columns |= {"evaluations": ("evaluations", str)}
-        for name, words in span.items():
-            columns |= {f"{name}_min": (f"fewest {words}", size), f"{name}_max": (f"most {words}", size)}
+        for name in ("parameters", "tokens"):
+            low, high = (f"{name.replace('parameters', 'params')}_{end}" for end in ("min", "max"))
+            columns |= {low: (f"fewest {name}", size), high: (f"most {name}", size)}
         columns |= {"flops_min": ("least FLOPs", digits), "flops_max": ("most FLOPs", digits)}
         columns |= {"ratio_min": ("least D/N", digits), "ratio_max": ("most D/N", digits)}
+        of_cells = "Cells: losses of every training set on every evaluation (nats/token)"
         return Section("data", "The runs", [
             *said,
-            Gallery([Picture(fig, alt, "Sizes of the runs")], "A dot a run; sets with runs of one size stand side by side." + self.simulated, self.keys()),
+            Gallery([Picture(fig, alt, "Sizes of the runs")], caption, self.keys()),
             Table("runs", "Runs of every training set", overview, columns),
-            Table("cells", "Cells: losses of every training set on every evaluation (nats/token)", pd.DataFrame(cells), {
+            Table("cells", of_cells, cells, {
                 "eval_set": ("evaluation", str), "train_set": ("training set", str), "losses": ("losses", str),
                 "smallest_loss": ("smallest loss", decimals(3)), "largest_loss": ("largest loss", decimals(3)),
             }, folded=len(cells) > 12),
@@ -297,8 +213,8 @@ class _Report:
         said = [f"{spec.title or spec.name}. In it, {STRUCTURES[spec.structure]}; the law is {_LAWS[spec.law]}."]
         if spec.readings:
             said.append(
-                "A training set's own loss decides the progress R of a run; other evaluations read it, and do not act "
-                "back on it."
+                "A training set's own loss decides the progress R of a run; other evaluations read it, and do not "
+                "act back on it."
             )
         likelihood = spec.likelihood
         if likelihood.discrepancy:
@@ -309,8 +225,7 @@ class _Report:
             said.append(f"A run counts (C / largest C)^{likelihood.fade:g}: the law is to hold where it is used.")
         if spec.source:
             said.append(f"Source: {spec.source}.")
-        rows = [(where, name, *_words(prior)) for where, name, prior in _priors(self.fit)]
-        frame = pd.DataFrame(rows, columns=["part", "quantity", "along", "prior"])
+        frame = pd.DataFrame(described_priors(spec), columns=["part", "quantity", "along", "prior"])
         formula = Markup('<span class="equation">{}</span>').format(equation(spec.equation))
         n = self.fit.posterior.sizes
         drawn = (
@@ -322,7 +237,7 @@ class _Report:
             " ".join(said),
             drawn,
             Table("priors", "What was believed before the runs were seen", frame, {
-                c: (c, str) for c in frame
+                c: (c, str) for c in ("part", "quantity", "along", "prior")
             }, folded=True),
         ])  # fmt: skip
 
@@ -332,17 +247,18 @@ class _Report:
             return None
         table = self.forecast.table(quantiles=_QUANTILES)
         table = table.assign(width=100 * (table["q0.95"] - table["q0.05"]) / table["median"])
-        first = self._curves(self.first, (7.2, 4.9))
-        galleries = [Gallery([first], self._how_curves(), self.keys())]
+        first = self.curves_of(self.first, ALONE)
+        galleries = [Gallery([first], self.how_curves(), self.keys())]
         evaluations = list(self.evaluations.items())
         if evaluations:
-            panels = [self._curves(cells, _PANEL, name) for name, cells in evaluations[:MOST]]
+            panels = [self.curves_of(cells, PANEL, name) for name, cells in evaluations[:MOST]]
             left = len(evaluations) - len(panels)
             more = f" {left} more evaluations are in the table." if left else ""
             galleries.append(Gallery(panels, "The same for other evaluations." + more, self.keys()))
+        caption = f"Forecast losses of compute-optimal runs of {digits(self.flops)} FLOPs (nats/token)"
         return Section("forecasts", "Forecasts", [
             *galleries,
-            Table("forecast", f"Forecast losses of compute-optimal runs of {digits(self.flops)} FLOPs (nats/token)", table, {
+            Table("forecast", caption, table, {
                 "train_set": ("training set", str), "eval_set": ("evaluation", str), "params": ("parameters", size),
                 "tokens": ("tokens", size), "extrapolation": ("times compute", digits),
                 "median": ("median", decimals(3)), "q0.05": ("5%", decimals(3)), "q0.95": ("95%", decimals(3)),
@@ -354,7 +270,7 @@ class _Report:
         """Losses of cells against each other."""
         from markupsafe import Markup
 
-        groups = self._pairs()
+        groups = self.related()
         if groups is None:
             return Section("relations", "Loss to loss", [
                 f"The model “{self.fit.spec.name}” does not relate the losses of its cells to each other; the joint "
@@ -365,18 +281,20 @@ class _Report:
             return None
         galleries: list[Part] = []
         for said, group in groups.items():
-            panels = [self._relation(one) for one in group[:MOST]]
+            panels = [self.relation_of(one) for one in group[:MOST]]
             if panels:
                 left = len(group) - len(panels)
                 more = f" {left} more are in the table." if left else ""
-                how = f" Dots: fitted runs of equal N and D; line: posterior median; {_BANDS}; nats/token."
-                galleries.append(Gallery(panels, said + how + more + self.simulated, self.keys([one.target for one in group])))
+                how = f" Dots: fitted runs of equal N and D; line: posterior median; {BANDS}; nats/token."
+                galleries.append(
+                    Gallery(panels, said + how + more + self.simulated, self.keys([one.target for one in group]))
+                )
         return Section("relations", "Loss to loss", [
             Markup('<span class="equation">{}</span>').format(equation("L1 = K (L0 − E0)^kappa + E1")),
             "The loss of one cell is a shifted power law of that of another, for runs of equal size (Eq. 9 of arXiv "
             "2411.12925).",
             *galleries,
-            self._exponents(translations),
+            self.exponents_of(translations),
             _relation_table(translations),
         ])  # fmt: skip
 
@@ -388,18 +306,23 @@ class _Report:
         shown = [group for group in (self.first, others[: 2 * MOST]) if group]
         pictures = []
         for group in shown:
-            fig, ax = _axes((7.2, 1.5 + 0.27 * len(group)), names=True)
+            fig, ax = axes_of((7.2, 1.5 + 0.27 * len(group)), names=True)
             plots.entropy(self.drawn, cells=group, ax=ax)
             draws = self.fit.posterior["E"].sel(cell=["|".join(c) for c in group]).to_numpy()
             ends = np.quantile(draws, [0.5, 0.05, 0.95], axis=(0, 1)).T
-            found = "; ".join(f"{label_of(c)} {_interval(*e)}" for c, e in zip(group, ends, strict=True))
+            found = "; ".join(f"{label_of(c)} {interval_text(*e)}" for c, e in zip(group, ends, strict=True))
             alt = f"Irreducible entropy E in nats/token, posterior median and 90% interval: {found}."
-            heading = "Of the losses above" if group is self.first else f"Of evaluations, trained on {self.reference[1]}"
-            pictures.append(Picture(_bare(fig), alt, heading if len(shown) > 1 else ""))
+            heading = (
+                "Of the losses above" if group is self.first else f"Of evaluations, trained on {self.reference[1]}"
+            )
+            pictures.append(Picture(bare(fig), alt, heading if len(shown) > 1 else ""))
         summary = self.fit.summary().reset_index()
         form = decimals(4)
         columns: dict[str, Any] = {"variable": ("quantity", str), "cell": ("evaluation | training set", _or_dash)}
-        columns |= {c: (h, form) for c, h in (("mean", "mean"), ("sd", "sd"), ("q0.05", "5%"), ("median", "median"), ("q0.95", "95%"))}
+        columns |= {
+            c: (h, form)
+            for c, h in (("mean", "mean"), ("sd", "sd"), ("q0.05", "5%"), ("median", "median"), ("q0.95", "95%"))
+        }
         columns |= {"rhat": ("R-hat", decimals(3)), "ess_bulk": ("bulk ESS", decimals(0))}
         caption = (
             "Open dot: posterior median; thick and thin line: 50% and 90% interval; tick: smallest loss seen. "
@@ -427,19 +350,19 @@ class _Report:
                 row |= {"params_q0.05": n[1], "params_q0.95": n[2], "tokens": d[0], "tokens_per_param": d[0] / n[0]}
                 rows.append(row)
         for cell in self.first[:MOST]:
-            fig, ax = _axes((4.3, 3.8))
+            fig, ax = axes_of((4.3, 3.8))
             plots.isoflop(self.drawn, train_set=cell[1], eval_set=cell[0], ax=ax)
             last = [row for row in rows if (row["eval_set"], row["train_set"]) == cell][-1]
             alt = (
                 f"Contours of the loss of {label_of(cell)} over parameters and tokens. The compute-optimal model at "
                 f"{digits(last['flops'])} FLOPs has {size(last['params'])} parameters (90% interval "
-                f"{size(last['params_q0.05'])} to {size(last['params_q0.95'])}) and {digits(last['tokens_per_param'])} "
-                "tokens a parameter."
+                f"{size(last['params_q0.05'])} to {size(last['params_q0.95'])}) and "
+                f"{digits(last['tokens_per_param'])} tokens a parameter."
             )
-            pictures.append(Picture(_bare(fig), alt, label_of(cell)))
+            pictures.append(Picture(bare(fig), alt, label_of(cell)))
         caption = (
             "Contours: posterior median of the law (nats/token); dots: fitted runs; coloured line: compute-optimal "
-            f"size, {_BANDS}; dotted: equal compute; dashed: {REACH:g} times the largest." + self.simulated
+            f"size, {BANDS}; dotted: equal compute; dashed: {REACH:g} times the largest." + self.simulated
         )
         return Section("sizes", "Model size", [
             Gallery(pictures, caption, {}),
@@ -463,19 +386,19 @@ class _Report:
             for row in overall.itertuples()
         ]
         by_distance = "; ".join(
-            f"{row.model}, {row.fold}, {row.distance}: {row.coverage90:.0f}% of {row.n}" for row in scores.itertuples()
+            f"{row.model}, {row.fold}, {row.distance}: {row.coverage90:.0f}% of {row.n}"
+            for row in scores.itertuples()
         )
         pictures = [
-            Picture(_below(calibration.reliability(rollout)), "Reliability of intervals: " + "; ".join(said) + ".",
+            Picture(below(calibration.reliability(rollout)), "Reliability of intervals: " + "; ".join(said) + ".",
                     "What intervals promised, and held"),
-            Picture(_below(calibration.coverage_by_extrapolation(rollout)),
+            Picture(below(calibration.coverage_by_extrapolation(rollout)),
                     f"Part of the losses that 90% intervals held, by distance: {by_distance}.", "How far out"),
         ]  # fmt: skip
         absent = ""
         if self.fit.spec.name not in rollout.models:
-            absent = (
-                f" This rollout is of {', '.join(rollout.models)}, not of the model “{self.fit.spec.name}” of this fit."
-            )
+            models = ", ".join(rollout.models)
+            absent = f" This rollout is of {models}, not of the model “{self.fit.spec.name}” of this fit."
         columns: dict[str, Any] = {"model": ("model", str), "fold": ("fold", str), "distance": ("distance", str)}
         columns |= {"n": ("losses", str)}
         for name, heading in (
@@ -484,7 +407,7 @@ class _Report:
         ):  # fmt: skip
             columns[name] = (heading, decimals(0 if name.startswith("cov") else 2))
         return Section("tested", "Calibration", [
-            "Forecasts of runs that exist, fitted to smaller ones, beside what happened. " + "; ".join(said) + "." + absent,
+            f"Forecasts of runs that exist, fitted to smaller ones, beside what happened. {'; '.join(said)}.{absent}",
             *(Gallery([picture], "", {}) for picture in pictures),
             Table("scores", "Scores by distance, in percent (of the actual loss, or of the losses)", scores, columns),
             *([Notes(rollout.notes)] if rollout.notes else []),
@@ -511,92 +434,15 @@ class _Report:
         parts: list[Part] = [said]
         parts.append(Notes(notes) if notes else "There is no objection to the runs, the fit or the forecasts.")
         if self.has_laws:
-            residuals = self._residuals()
-            parts.append(Gallery([residuals], "Dots: runs, in percent of the median law." + self.simulated, self.keys()))
+            residuals = self.residuals_of()
+            parts.append(
+                Gallery([residuals], "Dots: runs, in percent of the median law." + self.simulated, self.keys())
+            )
         parts.append(Table("diagnostics", "Worst value of every quantity", frame, {
             "variable": ("quantity", str), "rhat": ("R-hat", decimals(3)), "ess_bulk": ("bulk ESS", decimals(0)),
             "ess_tail": ("tail ESS", decimals(0)),
         }, folded=True))  # fmt: skip
         return Section("diagnostics", "Diagnostics", parts)
-
-    # Pictures
-
-    def keys(self, cells: Sequence[Name] | None = None) -> dict[str, str]:
-        """Training sets, or those of some cells, and their colours."""
-        named = self.colour if cells is None else {train_set for _, train_set in cells}
-        return {name: colour for name, colour in self.colour.items() if name in named}
-
-    def _curves(self, cells: Sequence[Name], inches: tuple[float, float], heading: str = "") -> Picture:
-        fig, ax = _axes(inches)
-        plots.curves(self.drawn, cells=cells, flops=self.flops, ax=ax)
-        ax.minorticks_off()
-        found = "; ".join(f"{cell[1]} {_interval(*self.intervals[cell])}" for cell in cells)
-        what = heading or ("the validation data of each training set" if cells[0][0] == cells[0][1] else cells[0][0])
-        alt = (
-            f"Loss on {what} against training compute: runs, laws and forecasts. At {digits(self.flops)} FLOPs, median "
-            f"and 90% interval in nats/token: {found}."
-        )
-        return Picture(_bare(fig), alt, heading or f"Loss on {what}")
-
-    def _how_curves(self) -> str:
-        return (
-            f"Dots: fitted runs; line: median of the law at compute-optimal size; {_BANDS} of the law; bars: forecast "
-            f"of a run of {digits(self.flops)} FLOPs, median and 90% interval; dotted: largest fitted compute. Losses in "
-            f"nats/token.{self.simulated}"
-        )
-
-    def _pairs(self) -> dict[str, list[Translation]] | None:
-        """Relations that are shown, by what they are; None of a model that has none."""
-        fit, source = self.drawn, self.reference
-        if fit.spec.structure == "separate":
-            return None
-        if fit.spec.structure == "pairs":
-            posterior = fit.posterior
-            pairs = list(zip(posterior["source"].to_numpy(), posterior["target"].to_numpy(), strict=True))
-            start = str(pairs[0][0])
-            return {f"From {start}.": [fit.translate(s, t) for s, t in pairs if s == start]}
-        sets = [cell for cell in self.first if cell != source]
-        evals = [cell for cell in fit.cells if cell[1] == source[1] and cell != source]
-        return {
-            f"Other training sets against {label_of(source)}.": [fit.translate(source, t) for t in sets],
-            f"Other evaluations of models trained on {source[1]}.": [fit.translate(source, t) for t in evals],
-        }
-
-    def _relation(self, one: Translation) -> Picture:
-        fig, ax = _axes(_PANEL)
-        relations.loss_to_loss(one, ax=ax)
-        ax.set_ylabel("loss (nats/token)")
-        kappa, K = (np.quantile(values, [0.5, 0.05, 0.95]) for values in (one.kappa, one.K))
-        alt = (
-            f"Loss of {label_of(one.target)} against that of {label_of(one.source)}, {len(one.pairs)} runs of equal size. "
-            f"kappa {_interval(*kappa)}, K {_interval(*K)}, with 90% intervals."
-        )
-        heading = one.target[0] if one.target[1] == one.source[1] else label_of(one.target)
-        return Picture(_bare(fig), alt, heading)
-
-    def _exponents(self, translations: Sequence[Translation]) -> Gallery:
-        shown = translations[: 2 * MOST]
-        fig, ax = _axes((7.2, 1.5 + 0.27 * len(shown)), names=True)
-        relations.exponents(self.drawn, [(one.source, one.target) for one in shown], ax=ax)
-        ax.set_yticks(range(len(shown)), [label_of(one.target) for one in shown])
-        found = "; ".join(f"{label_of(t.target)} {_interval(*np.quantile(t.kappa, [0.5, 0.05, 0.95]))}" for t in shown)
-        alt = f"Exponent kappa of the relations from {label_of(shown[0].source)}, median and 90% interval: {found}."
-        caption = (
-            "Open dot: posterior median; thick and thin line: 50% and 90% interval; dotted: kappa = 1, losses in "
-            "proportion; at the right K, median and 90% interval." + self.simulated
-        )
-        heading = f"Exponents κ of relations from {label_of(shown[0].source)}"
-        return Gallery([Picture(_bare(fig), alt, heading)], caption, {})
-
-    def _residuals(self) -> Picture:
-        fig, axes = drawing.figures((8.2, 3.4), columns=2)
-        plots.residuals(self.drawn, cells=self.first, ax=axes)
-        rms = [text.get_text() for text in axes[1].get_legend().get_texts()]
-        alt = (
-            "What runs deviate from their law, in percent, against tokens a parameter and against compute. Root mean "
-            f"square of all runs and of those less than ten times below the largest: {'; '.join(rms)}."
-        )
-        return Picture(_bare(fig), alt, "What the law leaves unexplained")
 
 
 def _relation_table(translations: Sequence[Translation]) -> Table:
@@ -617,19 +463,19 @@ def _relation_table(translations: Sequence[Translation]) -> Table:
     return Table("relations", caption, pd.DataFrame(rows), columns)
 
 
-def _priors(fit: Fit) -> Iterator[tuple[str, str, Prior]]:
-    spec = fit.spec
-    for part, priors in (("law", spec.priors), ("readings", spec.readings)):
-        for name, prior in priors.items():
-            yield part, name, prior
-    for name in ("scatter", "deviation", "nu"):
-        if (prior := getattr(spec.likelihood, name)) is not None:
-            yield "likelihood", name, prior
-
-
-def _words(prior: Prior) -> tuple[str, str]:
-    """Dimensions of a prior, and what it is, in text."""
-    return ", ".join(prior.dims) or "–", _prior(prior)
+def described_priors(spec: ModelSpec) -> list[tuple[str, str, str, str]]:
+    """Priors of a model in words: part of the model, quantity, dimensions along which it varies, distribution."""
+    parts = {"law": spec.priors, "readings": spec.readings}
+    named = ("scatter", "deviation", "nu")
+    parts["likelihood"] = {name: prior for name in named if (prior := getattr(spec.likelihood, name)) is not None}
+    rows = [
+        (part, name, ", ".join(prior.dims) or "–", _prior(prior))
+        for part, priors in parts.items()
+        for name, prior in priors.items()
+    ]
+    off = ", ".join(f"{name} = {value:g}" for name, value in spec.likelihood.discrepancy.items())
+    fixed = {"discrepancy": off, "drift": spec.likelihood.drift, "fade": spec.likelihood.fade}
+    return rows + [("likelihood", name, "–", f"{value}") for name, value in fixed.items() if value]
 
 
 def _prior(prior: Any) -> str:
@@ -645,42 +491,8 @@ def _prior(prior: Any) -> str:
     return f"{prior.transform} of {text}" if prior.transform else text
 
 
-def _axes(inches: tuple[float, float], *, names: bool = False) -> tuple[Figure, Axes]:
-    """Axes of their own figure; with room for names at the left, or with margins that need no search."""
-    fig, axes = drawing.figures(inches, columns=1)
-    if not names:
-        width, height = inches
-        fig.set_layout_engine("none")
-        axes[0].set_position((0.62 / width, 0.5 / height, 1 - 0.74 / width, 1 - 0.58 / height))
-    return fig, axes[0]
-
-
-def _bare(fig: Figure) -> Figure:
-    """Figure without titles and keys, which the page has itself."""
-    for ax in fig.axes:
-        ax.set_title("", loc="left")
-        if (legend := ax.get_legend()) is not None:
-            legend.remove()
-    return fig
-
-
-def _below(fig: Figure) -> Figure:
-    """Figure with its key below, where a narrow page has room for it."""
-    for ax in fig.axes:
-        if (legend := ax.get_legend()) is not None:
-            handles = legend.legend_handles
-            legend.remove()
-            fig.legend(handles=[h for h in handles if h is not None], loc="outside lower left", ncols=2, frameon=False)
-    fig.set_size_inches(8.2, 4.6)
-    return fig
-
-
 def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
-
-
-def _interval(middle: float, low: float, high: float) -> str:
-    return f"{middle:.3g} ({low:.3g} to {high:.3g})"
 
 
 def _percent(value: float) -> str:

@@ -25,7 +25,19 @@ from bayes_l2l.notes import Note
 from bayes_l2l.output import as_csv, check_output, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ["demo", "fit", "forecast", "translate", "rollout", "score", "check", "data", "data list", "data fetch"]
+COMMANDS = [
+    "demo",
+    "fit",
+    "forecast",
+    "translate",
+    "rollout",
+    "score",
+    "check",
+    "report",
+    "data",
+    "data list",
+    "data fetch",
+]
 SUMMARY = ["mean", "sd", "median", "q0.05", "q0.5", "q0.95"]
 CONTRACT = ["train_set", "eval_set", "params", "tokens", "flops", "kind", *SUMMARY, "extrapolation"]
 SIMULATED = "Simulated runs, not measured: simulated from the published laws of arXiv 2411.12925, Table 3"
@@ -622,6 +634,7 @@ def test_demo(sampled, capsys):
     assert len(pd.read_csv("out/forecast.csv")) == 6
     assert bayes_l2l.load_fit("out/fit.nc").sweep.simulated
     assert Path("out/forecast.png").read_bytes().startswith(b"\x89PNG")
+    assert "Simulated runs, not measured" in Path("out/report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from browser import chromium
 from rolled import by_hand
-from synthetic import synthetic_fit
+from synthetic import pairs_fit, synthetic_fit
 
 from bayes_l2l import cli
 from bayes_l2l.errors import DataError, ForecastError
 from bayes_l2l.fits import Fit
 from bayes_l2l.notes import Note
-from bayes_l2l.page import Picture, Table, decimals, digits, equation, render
+from bayes_l2l.page import decimals, digits, equation
 from bayes_l2l.report import report
 from bayes_l2l.rollouts import Rollout
 
@@ -164,6 +165,29 @@ def test_separate_laws_have_no_relations():
     assert "<svg" not in section(html, "relations")
 
 
+def test_pairs_have_relations_and_no_laws():
+    fit = pairs_fit()
+    html = report(fit)
+    assert sections(html) == ["data", "model", "relations", "diagnostics"]
+    assert len(csv_of(html, "relations")) == 2  # from the first set to each of the others
+    with pytest.raises(ForecastError, match="has no laws to forecast a budget by"):
+        report(fit, flops=1e21)
+
+
+def test_sets_without_a_loss_of_their_own_are_shown_by_evaluation(joint):
+    """Each evaluation is then some other data's: the first one stands for all in short."""
+    groups = {name: group.to_dataset() for name, group in joint.tree.children.items()}
+    task = groups["posterior"]["eval_set"].to_numpy() == "task"
+    kept = groups["posterior"].isel(cell=np.flatnonzero(task))
+    observed = groups["observed_data"]
+    rows = observed.isel(row=np.flatnonzero(observed["eval_set"].to_numpy() == "task"))
+    tree = xr.DataTree.from_dict(groups | {"posterior": kept, "observed_data": rows})
+    html = report(replace(joint, tree=tree))
+    assert sections(html) == SECTIONS
+    assert "forecast to reach these losses on task" in section(html, "summary")
+    assert len(csv_of(html, "forecast")) == 3
+
+
 def test_names_out_of_tables_are_escaped(handmade):
     evil = '<script>alert("x")</script>'
     fit = synthetic_fit(train_sets=["starcoder"])
@@ -224,7 +248,13 @@ def test_equations(text, html):
 
 
 def test_numbers():
-    assert [digits(x) for x in (9.68e20, 0.5, 12345.0, 1e-7, float("inf"))] == ["9.68e20", "0.5", "1.23e4", "1e-7", "–"]
+    assert [digits(x) for x in (9.68e20, 0.5, 12345.0, 1e-7, float("inf"))] == [
+        "9.68e20",
+        "0.5",
+        "1.23e4",
+        "1e-7",
+        "–",
+    ]
     assert [decimals(2)(x) for x in (1.234, -0.5, float("nan"))] == ["1.23", "−0.50", "–"]
 
 
@@ -293,7 +323,9 @@ def test_tables_sort_by_number_and_by_name(opened):
 def test_sizes_sort_as_numbers_not_as_text(opened):
     tab = opened()
     tab.locator("#sizes th button", has_text="parameters").first.click()
-    sizes = [float(value) for value in tab.eval_on_selector_all("#sizes td:nth-child(4)", "a => a.map(c => c.dataset.v)")]
+    sizes = [
+        float(value) for value in tab.eval_on_selector_all("#sizes td:nth-child(4)", "a => a.map(c => c.dataset.v)")
+    ]
     assert sizes == sorted(sizes)
     assert sizes[0] < sizes[-1]
 
@@ -354,7 +386,11 @@ def test_the_keyboard_reaches_a_heading_and_sorts_by_it(opened):
 
 
 def test_colours_of_pictures_are_the_pages_own(html):
-    left = {colour for svg in re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL) for colour in re.findall(r"#[0-9a-f]{6}\b", svg)}
+    left = {
+        colour
+        for svg in re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
+        for colour in re.findall(r"#[0-9a-f]{6}\b", svg)
+    }
     # Contours alone have colours of their own, from the middle of their map.
     assert "var(--c0)" in html
     for colour in left:
