@@ -394,7 +394,9 @@ def test_traces_are_the_draws_of_the_worst(handmade):
     rhat = {
         f"{name} {cell}" if "cell" in found.dims else name: float(one)
         for name, found in handmade.diagnostics.sel(diagnostic="rhat").items()
-        for cell, one in zip(found["cell"].to_numpy() if "cell" in found.dims else [""], np.atleast_1d(found))
+        for cell, one in zip(
+            found["cell"].to_numpy() if "cell" in found.dims else [""], np.atleast_1d(found), strict=True
+        )
     }
     worst = max(rhat, key=rhat.get)
     drawn = {ax.get_title(): ax for ax in fig.axes}
