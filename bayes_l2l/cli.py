@@ -271,6 +271,21 @@ def _check(args: argparse.Namespace) -> int:
     return _status(fit)
 
 
+def _report(args: argparse.Namespace) -> int:
+    from bayes_l2l.fits import load_fit
+    from bayes_l2l.output import PAGE_SUFFIXES, check_output
+    from bayes_l2l.rollouts import Rollout
+
+    check_output(args.output, inputs=(args.fit, args.rollout or ""), suffixes=PAGE_SUFFIXES)
+    fit = load_fit(args.fit)
+    rollout = Rollout.read(args.rollout) if args.rollout else None
+    fit.report(args.output, rollout=rollout, flops=args.flops)
+    _say_simulated(fit.sweep)
+    _judge(fit)
+    _say(f"Written: {args.output}")
+    return _status(fit)
+
+
 def _data_list(args: argparse.Namespace) -> int:
     from bayes_l2l.datasets import known
 
@@ -444,6 +459,7 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "rollout": _rollout,
     "score": _score,
     "check": _check,
+    "report": _report,
     "data list": _data_list,
     "data fetch": _data_fetch,
 }

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from bayes_l2l.fits import Fit
     from bayes_l2l.rollouts import Rollout
+    from bayes_l2l.sweep import Sweep
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["run", "curve"]
@@ -52,12 +53,15 @@ class Forecast:
         Whether a run that scatters about the law is forecast, or the law itself.
     notes : tuple of Note
         Objections to the fit and to these points.
+    sweep : Sweep, optional
+        The fitted runs: pictures have their training sets' colours.
     """
 
     points: pd.DataFrame
     draws: Floats
     kind: Kind
     notes: tuple[Note, ...] = ()
+    sweep: Sweep | None = None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -178,7 +182,7 @@ def forecast(
         notes = _distance(at)
     else:
         notes = rollout.notes_on(at, model=fit.spec.name, largest_fitted=max(fit.max_flops.values()))
-    return Forecast(points=at, draws=draws, kind=kind, notes=(*fit.notes, *notes))
+    return Forecast(points=at, draws=draws, kind=kind, notes=(*fit.notes, *notes), sweep=fit.sweep)
 
 
 def expand(points: pd.DataFrame, *, cells: Sequence[tuple[str, str]], max_flops: Mapping[str, float]) -> pd.DataFrame:
