@@ -221,6 +221,30 @@ def test_runs_of_readings_scatter_by_students_t():
     np.testing.assert_array_equal(drawn[:, own], normal[:, own])
 
 
+def test_a_reading_whose_asymptote_is_below_zero_stays_above_it():
+    """However far out, and however far its runs deviate; where losses are, it is left as it is."""
+    made = joint_fit()
+    reads = np.array([evaluation != train for evaluation, train in made.cells])
+    posterior = made.posterior.assign_coords(decides=("cell", ~reads))
+    posterior = posterior.assign(E=posterior["E"].where(~reads, -2.0), deviation=0 * posterior["deviation"] + 0.3)
+    fit = replace(
+        made,
+        tree=xr.DataTree.from_dict(
+            {**{k: v.to_dataset() for k, v in made.tree.children.items()}, "posterior": posterior}
+        ),
+    )
+    far = pd.DataFrame({"params": [1e9, 1e13], "tokens": [2e10, 1e16]})
+    for kind in ("run", "curve"):
+        forecast = fit.forecast(far, kind=kind)
+        assert np.isfinite(forecast.draws).all()
+        assert (forecast.draws > 0).all()
+        assert forecast.draws.max() < 20
+    law = forecasting.law_draws(forecasting.stacked(fit.posterior), reads)
+    assert (law.loss(1e13, 1e16) < 0).all()  # or the test would show nothing
+    kept = forecasting._above_zero(np.array([0.5, 2.0, 10.0]))
+    np.testing.assert_allclose(kept, [0.5, 2.0, 10.0], rtol=1e-5)
+
+
 # Drift beyond the runs
 
 
