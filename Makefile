@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: $(RUNTIME)  ## The main job on the embedded sweep: fit, forecast 20x, picture, into demo/
+demo: $(RUNTIME)  ## The main job on the embedded sweep: fit, forecast 20x, picture, report, into demo/
 	$(BIN)/bayes-l2l demo -o demo
 
 test: $(DEV)  ## The whole test suite (fast tests alone: PYTEST_ARGS="-m 'not slow'")

@@ -39,6 +39,7 @@ def parser() -> argparse.ArgumentParser:
     _add_rollout(commands)
     _add_score(commands)
     _add_check(commands)
+    _add_report(commands)
     _add_data(commands)
     return top
 
@@ -61,7 +62,7 @@ def _add_demo(commands: Commands) -> None:
     parser = _command(
         commands,
         "demo",
-        summary="the main job on the embedded sweep: fit, forecast 20x, compare",
+        summary="the main job on the embedded sweep: fit, forecast 20x, compare, report",
         text=" The sweep is simulated,\nnot measured.",
         example="  bayes-l2l demo -o demo",
     )
@@ -313,6 +314,27 @@ def _add_check(commands: Commands) -> None:
     )
     parser.add_argument("fit", metavar="FIT.nc", help="what `bayes-l2l fit` wrote")
     parser.set_defaults(command="check")
+
+
+def _add_report(commands: Commands) -> None:
+    parser = _command(
+        commands,
+        "report",
+        summary="write what a fit says as one HTML file",
+        text=" It needs no network: forecasts, relations,\n"
+        "parameters, model sizes, calibration and diagnostics, with every table as CSV in it.",
+        example="  bayes-l2l report fit.nc -o report.html\n"
+        "  bayes-l2l report fit.nc --rollout rollout.csv --flops 1e21 -o report.html",
+    )
+    parser.add_argument("fit", metavar="FIT.nc", help="what `bayes-l2l fit` wrote")
+    parser.add_argument("-o", "--output", metavar="REPORT.html", type=Path, required=True, help="file for the report")
+    parser.add_argument(
+        "--rollout", metavar="OUT.csv", help="what `bayes-l2l rollout` wrote: how far forecasts can be believed"
+    )
+    parser.add_argument(
+        "--flops", type=_positive, metavar="C", help="budget to forecast at, in FLOPs (20 times the largest fitted)"
+    )
+    parser.set_defaults(command="report")
 
 
 def _add_data(commands: Commands) -> None:

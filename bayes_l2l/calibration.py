@@ -18,6 +18,7 @@ from bayes_l2l.scores import score_rows
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from bayes_l2l.rollouts import Rollout
@@ -29,7 +30,7 @@ BAND: Final = 0.9
 _NOMINAL: Final = np.linspace(0, 1, 101)
 
 
-def reliability(rollout: Rollout, *, by: str | Sequence[str] = "model") -> Figure:
+def reliability(rollout: Rollout, *, by: str | Sequence[str] = "model", ax: Sequence[Axes] | None = None) -> Figure:
     """Draw coverage against nominal level, and the distribution of the PIT, which says on which side losses fall.
 
     The bands are where losses that fall independently of each other would lie. Those of one fold do not: they are
@@ -41,6 +42,8 @@ def reliability(rollout: Rollout, *, by: str | Sequence[str] = "model") -> Figur
         Forecasts beside what happened.
     by : str or sequence of str
         Columns of its table, or ``"distance"``: a line each.
+    ax : sequence of two matplotlib.axes.Axes, optional
+        Where to draw.
 
     Returns
     -------
@@ -53,17 +56,17 @@ def reliability(rollout: Rollout, *, by: str | Sequence[str] = "model") -> Figur
     """
     groups = _groups(rollout, by)
     colour = _colours(groups)
-    fig, axes = drawing.figures((11.5, 4.8), columns=2)
+    fig, axes = drawing.figures((11.5, 4.8), columns=2) if ax is None else (drawing.owner(ax[0]), list(ax))
     handles: list[Artist] = []
     fewest = min(map(len, groups.values()))
-    for ax in axes:
-        ax.plot([0, 1], [0, 1], color=drawing.GREY, lw=0.9, ls=":")
-        ax.fill_between(_NOMINAL, *_binomial(fewest, _NOMINAL), color=drawing.GREY, alpha=0.15, lw=0)
+    for one in axes:
+        one.plot([0, 1], [0, 1], color=drawing.GREY, lw=0.9, ls=":")
+        one.fill_between(_NOMINAL, *_binomial(fewest, _NOMINAL), color=drawing.GREY, alpha=0.15, lw=0)
     for name, rows in groups.items():
         value = rows["pit"].to_numpy()
         # A central interval holds what its level promises of the PIT's distance from the middle.
-        for ax, ordered in zip(axes, (np.sort(np.abs(2 * value - 1)), np.sort(value)), strict=True):
-            ax.plot(_NOMINAL, _share(ordered, _NOMINAL), color=colour[name], lw=1.6)
+        for one, ordered in zip(axes, (np.sort(np.abs(2 * value - 1)), np.sort(value)), strict=True):
+            one.plot(_NOMINAL, _share(ordered, _NOMINAL), color=colour[name], lw=1.6)
         handles.append(drawing.key(color=colour[name], lw=1.6, label=f"{name}: {len(rows)} losses"))
     axes[0].set(xlabel="nominal level of the central interval", ylabel="part of the losses")
     axes[1].set(xlabel="probability integral transform (PIT)")
@@ -75,7 +78,9 @@ def reliability(rollout: Rollout, *, by: str | Sequence[str] = "model") -> Figur
     return fig
 
 
-def coverage_by_extrapolation(rollout: Rollout, *, level: float = 0.9, by: str | Sequence[str] = "model") -> Figure:
+def coverage_by_extrapolation(
+    rollout: Rollout, *, level: float = 0.9, by: str | Sequence[str] = "model", ax: Axes | None = None
+) -> Figure:
     """Draw how often intervals held the loss, against how far it lay beyond the largest fitted compute.
 
     Parameters
@@ -86,6 +91,8 @@ def coverage_by_extrapolation(rollout: Rollout, *, level: float = 0.9, by: str |
         Nominal coverage, one of 0.5, 0.8, 0.9 and 0.95.
     by : str or sequence of str
         Columns of its table: a line each.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
 
     Returns
     -------
@@ -103,7 +110,7 @@ def coverage_by_extrapolation(rollout: Rollout, *, level: float = 0.9, by: str |
     if inside not in next(iter(groups.values())):
         raise ForecastError(f"The rollout has no {100 * level:g}% intervals.")
     colour = _colours(groups)
-    fig, ax = drawing.figure(None, (8.5, 4.8))
+    fig, ax = drawing.figure(ax, (8.5, 4.8))
     handles: list[Artist] = []
     for place, (name, rows) in enumerate(groups.items()):
         found = rows.groupby("distance", observed=True).agg(

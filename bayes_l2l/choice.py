@@ -214,6 +214,7 @@ class Choice:
         Returns
         -------
         Plan
+            Whose goal is this choice.
         """
         from bayes_l2l.plan import plan
 

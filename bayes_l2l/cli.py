@@ -291,6 +291,21 @@ def _diagnostics(fit: Fit) -> xr.Dataset:
     return found.merge(of_errors.rename({name: f"error_{name}" for name in of_errors.data_vars}))
 
 
+def _report(args: argparse.Namespace) -> int:
+    from bayes_l2l.fits import load_fit
+    from bayes_l2l.output import PAGE_SUFFIXES, check_output
+    from bayes_l2l.rollouts import Rollout
+
+    check_output(args.output, inputs=(args.fit, args.rollout or ""), suffixes=PAGE_SUFFIXES)
+    fit = load_fit(args.fit)
+    rollout = Rollout.read(args.rollout) if args.rollout else None
+    fit.report(args.output, rollout=rollout, flops=args.flops)
+    _say_simulated(fit.sweep)
+    _judge(fit)
+    _say(f"Written: {args.output}")
+    return _status(fit)
+
+
 def _data_list(args: argparse.Namespace) -> int:
     from bayes_l2l.datasets import known
 
@@ -477,6 +492,7 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "rollout": _rollout,
     "score": _score,
     "check": _check,
+    "report": _report,
     "data list": _data_list,
     "data fetch": _data_fetch,
 }

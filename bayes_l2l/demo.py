@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bayes_l2l.sweep import Sweep
 
 #: What the demo writes.
-FILES: Final = ("forecast.csv", "fit.nc", "forecast.png")
+FILES: Final = ("forecast.csv", "fit.nc", "forecast.png", "report.html")
 _DATASET: Final = "simulated"
 
 
@@ -92,6 +92,7 @@ def report(fitted: Fit, folder: Path) -> str:
     fitted.save(folder / "fit.nc")
     write_table(next(iter(tables.values())), folder / "forecast.csv")
     write_picture(plots.curves(fitted, large=large), folder / "forecast.png")
+    fitted.report(folder / "report.html")
 
     scored = {name: scores.score_table(table, large.table) for name, table in tables.items()}
     averages = pd.concat([scores.summary(rows).assign(forecast=name) for name, rows in scored.items()])

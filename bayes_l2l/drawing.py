@@ -219,8 +219,12 @@ def contours(ax: Axes, x: Floats, y: Floats, loss: Floats, *, floor: float) -> N
     """Draw labelled contours of a loss (y, x), evenly spaced in the logarithm of what is above the floor."""
     low, high = (float(np.quantile(loss, q)) - floor for q in (0.003, 0.97))
     levels = floor + np.geomspace(low, high, 12)
+    from matplotlib import colormaps
+
+    # Its middle: both ends of the map are lost on a light or on a dark page.
+    colours = colormaps["viridis"](np.linspace(0.35, 0.8, len(levels)))
     ax.clabel(
-        ax.contour(x, y, loss, levels=levels, cmap="viridis", linewidths=0.9),
+        ax.contour(x, y, loss, levels=levels, colors=colours, linewidths=0.9),
         fmt="%.3g",
         fontsize=7,
         inline_spacing=1,
@@ -262,8 +266,8 @@ def cells_of(sweep: Sweep, cells: Sequence[Cell] | None) -> list[Name]:
     """Cells by name; by default each training set's own, or all where there is none."""
     if cells is not None:
         return [sweep.cell(cell) for cell in cells]
-    names = set(zip(sweep.table["eval_set"], sweep.table["train_set"], strict=True))
-    every = sorted(names, key=lambda cell: cell[::-1])
+    names = sweep.cells
+    every = list(zip(names["eval_set"], names["train_set"], strict=True))
     return [cell for cell in every if cell[0] == cell[1]] or every
 
 

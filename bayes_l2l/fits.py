@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from bayes_l2l.pictures import Pictures
     from bayes_l2l.rollouts import Rollout
     from bayes_l2l.sampling import CompiledModel, Sampler, SamplerSettings
 
@@ -141,6 +142,7 @@ class Fit:
         DataError
             If a variable is not in the posterior.
         """
+        import numpy as np
         import pandas as pd
 
         posterior, found = self.posterior, self.diagnostics
@@ -151,16 +153,16 @@ class Fit:
             raise DataError(f"The posterior has no {unknown[0]!r}; it has {', '.join(map(str, posterior))}.")
         rows = []
         for name in names:
-            draws = posterior[name]
-            for cell in posterior[along].values if along in draws.dims else [None]:
-                one = draws.sel({along: cell}) if cell is not None else draws
-                low, median, high = one.quantile([0.05, 0.5, 0.95]).values
-                row = {"variable": name, along: cell, "mean": float(one.mean()), "sd": float(one.std())}
-                row |= {"q0.05": low, "median": median, "q0.95": high}
-                if name in found:
-                    checks = found[name].sel({along: cell}) if cell is not None else found[name]
-                    row |= {str(k): float(checks.sel(diagnostic=k)) for k in checks["diagnostic"].values}
-                rows.append(row)
+            draws = posterior[name].stack(sample=("chain", "draw"), create_index=False)  # noqa: PD013
+            low, median, high = draws.quantile([0.05, 0.5, 0.95], dim="sample")
+            columns = {"mean": draws.mean("sample"), "sd": draws.std("sample")}
+            columns |= {"q0.05": low, "median": median, "q0.95": high}
+            if name in found:
+                columns |= {str(k): found[name].sel(diagnostic=k) for k in found["diagnostic"].values}
+            cells = posterior[along].values if along in posterior[name].dims else [None]
+            each = {k: np.atleast_1d(v.to_numpy()) for k, v in columns.items()}
+            for i, cell in enumerate(cells):
+                rows.append({"variable": name, along: cell} | {k: float(v[i]) for k, v in each.items()})
         return pd.DataFrame(rows).set_index(["variable", along])
 
     def forecast(
@@ -360,6 +362,46 @@ class Fit:
             train_set=train_set,
             candidates=candidates,
         )
+
+    @property
+    def plot(self) -> Pictures:
+        """Pictures of this fit: ``fit.plot.curves()`` and the others of `bayes_l2l.pictures`."""
+        from bayes_l2l.pictures import Pictures
+
+        return Pictures(self)
+
+    def report(self, path: str | Path, *, rollout: Rollout | None = None, flops: float | None = None) -> Path:
+        """Write what the fit says as one HTML file, which needs no network; whole or not at all.
+
+        Parameters
+        ----------
+        path : str or Path
+            Where, ending in ``.html``.
+        rollout : Rollout, optional
+            Forecasts beside what happened: how far this one can be believed.
+        flops : float, optional
+            Budget (FLOPs) to forecast at; by default 20 times the largest that was fitted.
+
+        Returns
+        -------
+        Path
+            Where it is.
+
+        Raises
+        ------
+        DataError
+            If the file cannot be written.
+        ForecastError
+            If the budget is not positive and finite, or the model has no laws to forecast a budget by.
+        """
+        from bayes_l2l.output import PAGE_SUFFIXES, check_output
+        from bayes_l2l.report import report
+
+        path = Path(path)
+        check_output(path, suffixes=PAGE_SUFFIXES)
+        page = report(self, rollout=rollout, flops=flops)
+        write_whole(path, lambda part: part.write_text(page, encoding="utf-8"))
+        return path
 
     def _named(
         self, train_set: str | Sequence[str] | None, eval_set: str | Sequence[str] | None

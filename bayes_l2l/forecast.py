@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from bayes_l2l.fits import Fit
     from bayes_l2l.rollouts import Rollout
+    from bayes_l2l.sweep import Sweep
 
 Floats = npt.NDArray[np.float64]
 Kind = Literal["run", "curve"]
@@ -33,6 +34,8 @@ QUANTILES: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
 #: Hindcasts inside public sweeps reach about this far beyond the largest fitted compute.
 TESTED_EXTRAPOLATION: Final = 25.0
 
+#: Loss (nats/token) at which curves level off that would reach 0.
+_LEAST: Final = 1e-3
 _POINT: Final = ["train_set", "eval_set", "params", "tokens"]
 _RUN: Final = ["eval_set", "train_set", "params", "tokens"]
 
@@ -54,12 +57,15 @@ class Forecast:
         Whether a run that scatters about the law is forecast, or the law itself.
     notes : tuple of Note
         Objections to the fit and to these points.
+    sweep : Sweep, optional
+        The fitted runs: pictures have their training sets' colours.
     """
 
     points: pd.DataFrame
     draws: Floats
     kind: Kind
     notes: tuple[Note, ...] = ()
+    sweep: Sweep | None = None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -188,7 +194,7 @@ def _of_losses(fit: Fit, at: pd.DataFrame, *, kind: Kind, rollout: Rollout | Non
         notes = _distance(at)
     else:
         notes = rollout.notes_on(at, model=fit.spec.name, largest_fitted=max(fit.max_flops.values()))
-    return Forecast(points=at, draws=draws, kind=kind, notes=(*fit.notes, *notes))
+    return Forecast(points=at, draws=draws, kind=kind, notes=(*fit.notes, *notes), sweep=fit.sweep)
 
 
 def _with_errors(fit: Fit, at: pd.DataFrame, *, kind: Kind, rollout: Rollout | None, source: str | None) -> Forecast:
@@ -308,10 +314,14 @@ def law_draws(posterior: xr.Dataset, cell: Sequence[int] | slice | int) -> Law:
 
 def degrees_of_freedom(fit: Fit) -> Floats:
     """Of what the runs of every cell scatter by themselves, shape (cell,); infinite where it is normal."""
-    nu = np.full(len(fit.cells), np.inf)
-    if "decides" in fit.posterior.coords:
-        nu[~fit.posterior["decides"].to_numpy()] = fit.spec.readings_nu
-    return nu
+    return np.where(_reads(fit), fit.spec.readings_nu, np.inf)
+
+
+def _reads(fit: Fit) -> npt.NDArray[np.bool_]:
+    """Which cells read R that others decide, shape (cell,)."""
+    if "decides" not in fit.posterior.coords:
+        return np.zeros(len(fit.cells), dtype=bool)
+    return ~fit.posterior["decides"].to_numpy().astype(bool)
 
 
 def noise(rng: np.random.Generator, shape: tuple[int, ...], *, nu: Floats) -> Floats:
@@ -333,15 +343,25 @@ def _through_laws(fit: Fit, at: pd.DataFrame, *, kind: Kind) -> Floats:
     column = [fit.cells.index(cell) for cell in zip(at["eval_set"], at["train_set"], strict=True)]
     law = law_draws(posterior, column)
     loss = law.loss(at["params"].to_numpy(), at["tokens"].to_numpy())
-    sensitivity = law.gamma * (1 - law.E / loss)
-    scatter = posterior["scatter"].to_numpy()[:, column]
-    loss = loss * np.exp(scatter * _drift(fit, at, len(loss)))
-    if kind == "curve":
-        return np.asarray(loss)
+    scatter, reads = posterior["scatter"].to_numpy()[:, column], _reads(fit)[column]
     rng = np.random.default_rng(fit.settings.seed)
-    deviation = _deviations(fit, posterior, at, rng)
-    own = scatter * noise(rng, loss.shape, nu=degrees_of_freedom(fit)[column])
-    return np.asarray(loss * np.exp(sensitivity * deviation + own))
+    if kind == "run":
+        # Runs of one size deviate in R. What decides it was fitted with that to first order, readings exactly.
+        moved = law.gamma * _deviations(fit, posterior, at, rng)
+        first_order = loss * np.exp(moved * np.where(reads, 0.0, 1 - law.E / np.where(reads, 1.0, loss)))
+        loss = np.where(reads, law.E + (loss - law.E) * np.exp(moved), first_order)
+    log_loss = np.log(np.where(reads, _above_zero(loss), loss)) + scatter * _drift(fit, at, len(loss))
+    if kind == "run":
+        log_loss += scatter * noise(rng, loss.shape, nu=degrees_of_freedom(fit)[column])
+    return np.asarray(np.exp(log_loss))
+
+
+def _above_zero(loss: Floats) -> Floats:
+    """Losses of curves that far out would reach 0, as a reading's may whose E is below: they level off above it.
+
+    Along a hyperbola, which leaves a loss of 1 nat as it is to six digits.
+    """
+    return np.asarray((loss + np.hypot(loss, 2 * _LEAST)) / 2)
 
 
 def _deviations(fit: Fit, posterior: xr.Dataset, at: pd.DataFrame, rng: np.random.Generator) -> Floats:

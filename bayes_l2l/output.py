@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 TABLE_SUFFIXES: Final = (".csv", ".parquet")
 PICTURE_SUFFIXES: Final = (".png", ".pdf", ".svg")
+PAGE_SUFFIXES: Final = (".html",)
 #: Digits of a number in CSV: more than any loss is known to, and whole numbers of tokens stay whole.
 _DIGITS: Final = "%.10g"
 

@@ -42,6 +42,7 @@ def curves(
     cells: Sequence[Cell] | None = None,
     levels: Sequence[float] = LEVELS,
     large: Sweep | None = None,
+    flops: float | None = None,
     ax: Axes | None = None,
 ) -> Figure:
     """Draw loss against training compute: runs, compute-optimal curves, and forecasts of runs 20 times further.
@@ -57,6 +58,9 @@ def curves(
         Central intervals of the curves; forecasts of runs show the widest.
     large : Sweep, optional
         Runs that were not fitted: forecasts are made at their sizes, and their losses drawn as stars.
+    flops : float, optional
+        Budget (FLOPs) that runs are forecast at, if there are no large ones; by default 20 times the largest of
+        each training set.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -73,7 +77,7 @@ def curves(
 
     shown, colour = drawing.cells_of(fit.sweep, cells), palette(fit.sweep.train_sets)
     if large is None:
-        ahead = [drawing.optimal(fit, cell, np.array([REACH * fit.max_flops[cell[1]]])) for cell in shown]
+        ahead = [drawing.optimal(fit, c, np.array([flops or REACH * fit.max_flops[c[1]]])) for c in shown]
     else:
         ahead = [drawing.rows_of(large.table, cell) for cell in shown]
         if not any(map(len, ahead)):
@@ -82,9 +86,14 @@ def curves(
     runs = fit.forecast(at, kind="run")
     fig, ax = drawing.figure(ax, (9.5, 5.8))
     lines: list[tuple[float, Artist]] = []
+    styles = _styles(shown)
     for cell in shown:
         own, new = colour[cell[1]], drawing.is_cell(runs.points, cell)
-        lines.append(_curve(ax, fit, cell, levels=levels, color=own, furthest=runs.points["flops"][new].max()))
+        lines.append(
+            _curve(
+                ax, fit, cell, levels=levels, color=own, style=styles[cell], furthest=runs.points["flops"][new].max()
+            )
+        )
         drawing.point_intervals(ax, at["flops"][new], runs.draws[:, new].T, level=max(levels), color=own)
         if large is not None:
             ax.plot(at["flops"][new], at["loss"][new], **STAR, color=own)
@@ -116,8 +125,8 @@ def forecast(
     actual : Sweep or pandas.DataFrame, optional
         Losses that were then measured: stars at the points of equal training set, evaluation and size.
     fit : Fit, optional
-        Where the forecast comes from: gives the training sets their colours and says whether the runs were
-        simulated. Without it all points are grey.
+        Whose training sets' colours are meant, where it is not the fit that the forecast comes from. A forecast
+        that comes from no fit is grey.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
@@ -130,8 +139,9 @@ def forecast(
     DataError
         If none of the actual losses is of a forecast point.
     """
-    points, sweeps = forecast.points, [fit.sweep] if fit else []
-    colour = palette(fit.sweep.train_sets) if fit else dict.fromkeys(points["train_set"], GREY)
+    points, source = forecast.points, fit.sweep if fit else forecast.sweep
+    sweeps = [] if source is None else [source]
+    colour = palette(source.train_sets) if source else dict.fromkeys(points["train_set"], GREY)
     median, (low, high) = np.median(forecast.draws, axis=0), drawing.interval(forecast.draws.T, 0.9)
     fig, ax = drawing.figure(ax, (9.5, 1.6 + 0.45 * len(points)))
     for row, train_set in enumerate(points["train_set"]):
@@ -153,29 +163,37 @@ def forecast(
     return fig
 
 
-def entropy(fit: Fit, *, ax: Axes | None = None) -> Figure:
+def entropy(fit: Fit, *, cells: Sequence[Cell] | None = None, ax: Axes | None = None) -> Figure:
     """Draw the posterior of the irreducible entropy E, a row a cell, beside the smallest loss seen.
 
     Parameters
     ----------
     fit : Fit
         A posterior.
+    cells : sequence of str or (str, str), optional
+        As in `curves`; by default every cell.
     ax : matplotlib.axes.Axes, optional
         Where to draw.
 
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    DataError
+        If a cell was not fitted, or the model has no laws.
     """
+    shown = fit.cells if cells is None else drawing.cells_of(fit.sweep, cells)
     posterior = stacked(fit.posterior)
     law_draws(posterior, 0)  # refuses a fit without laws
     colour, draws = palette(fit.sweep.train_sets), posterior["E"].to_numpy()
-    fig, ax = drawing.figure(ax, (9.5, 1.4 + 0.34 * len(fit.cells)))
-    for row, cell in enumerate(fit.cells):
-        drawing.forest_row(ax, row, draws[:, row], colour[cell[1]])
+    fig, ax = drawing.figure(ax, (9.5, 1.4 + 0.34 * len(shown)))
+    for row, cell in enumerate(shown):
+        drawing.forest_row(ax, row, draws[:, fit.cells.index(cell)], colour[cell[1]])
         ax.plot(drawing.rows_of(fit.sweep.table, cell)["loss"].min(), row, **TICK)
-    ax.set_yticks(range(len(fit.cells)), [drawing.label_of(cell) for cell in fit.cells])
-    ax.set(xlabel="irreducible entropy E (nats/token)", ylim=(len(fit.cells) - 0.4, -0.6))
+    ax.set_yticks(range(len(shown)), [drawing.label_of(cell) for cell in shown])
+    ax.set(xlabel="irreducible entropy E (nats/token)", ylim=(len(shown) - 0.4, -0.6))
     ax.set_xlim(left=0)
     drawing.title(ax, f"Irreducible entropy, model {fit.spec.name}", fit.sweep)
     drawing.legend(ax, [*drawing.forest_keys("posterior median"), drawing.key(**TICK, label="smallest loss seen")])
@@ -331,7 +349,7 @@ def residuals(fit: Fit, *, cells: Sequence[Cell] | None = None, ax: Sequence[Axe
 
 
 def _curve(
-    ax: Axes, fit: Fit, cell: tuple[str, str], *, levels: Sequence[float], color: str, furthest: float
+    ax: Axes, fit: Fit, cell: tuple[str, str], *, levels: Sequence[float], color: str, style: str, furthest: float
 ) -> tuple[float, Artist]:
     """Draw runs and compute-optimal curve of a cell; its loss furthest out, and its line."""
     runs = drawing.rows_of(fit.sweep.table, cell)
@@ -341,7 +359,13 @@ def _curve(
     draws = fit.forecast(path, kind="curve").draws.T
     drawing.band(ax, path["flops"], draws, levels=levels, color=color)
     middle = np.median(draws, axis=1)
-    evals = sorted({e for e, t in fit.cells if t == cell[1] and e != t})
-    style = "-" if cell[0] == cell[1] else ("--", "-.", ":")[evals.index(cell[0]) % 3]
     (line,) = ax.plot(path["flops"], middle, color=color, ls=style, lw=1.3, label=drawing.label_of(cell))
     return float(middle[-1]), line
+
+
+def _styles(cells: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Line of every cell: solid for own losses, or if there is one evaluation, else broken by evaluation."""
+    others = sorted({e for e, t in cells if e != t})
+    if len({e for e, _ in cells}) == 1:
+        return dict.fromkeys(cells, "-")
+    return {(e, t): "-" if e == t else ("--", "-.", ":")[others.index(e) % 3] for e, t in cells}

@@ -37,7 +37,13 @@ Floats = npt.NDArray[np.float64]
 Show = Literal["relation", "percent", "law"]
 
 
-def translation(translation: Translation, *, large: Sweep | None = None, levels: Sequence[float] = LEVELS) -> Figure:
+def translation(
+    translation: Translation,
+    *,
+    large: Sweep | None = None,
+    levels: Sequence[float] = LEVELS,
+    ax: Sequence[Axes] | None = None,
+) -> Figure:
     """Draw a translation: the relation, the same in percent of its median, and the translated law.
 
     Parameters
@@ -48,16 +54,24 @@ def translation(translation: Translation, *, large: Sweep | None = None, levels:
         Runs that were not fitted.
     levels : sequence of float, default (0.5, 0.9)
         Central intervals.
+    ax : sequence of three matplotlib.axes.Axes, optional
+        Where to draw; two of a model of pairs, which has no law to translate.
 
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    DataError
+        If `ax` has another number of axes.
     """
-    fig, axes = drawing.panels(3)
-    for ax, show in zip(axes, get_args(Show), strict=True):
-        panel(ax, translation, show=show, large=large, levels=levels)
+    shown = get_args(Show)[: 2 if translation.source_law is None else 3]
+    fig, axes = _axes(ax, len(shown), "pictures of a translation")
+    for one, show in zip(axes, shown, strict=True):
+        panel(drawing.tidy(one), translation, show=show, large=large, levels=levels)
     drawing.title(axes[0], _name(translation), translation.sweep)
-    drawing.legend(axes[-1], _keys(get_args(Show), levels, stars=large is not None))
+    drawing.legend(axes[-1], _keys(shown, levels, stars=large is not None))
     return fig
 
 
@@ -136,9 +150,7 @@ def grid(
     translations = [fit.translate(source, target) for source, target in pairs]
     if not translations:
         raise DataError("There is no pair of fitted cells to draw.")
-    if ax is not None and len(ax) != len(translations):
-        raise DataError(f"There are {len(translations)} pairs to draw and {len(ax)} axes to draw them in.")
-    fig, axes = drawing.panels(len(translations)) if ax is None else (drawing.owner(ax[0]), list(ax))
+    fig, axes = _axes(ax, len(translations), "pairs")
     for one, translation in zip(axes, translations, strict=True):
         panel(drawing.tidy(one), translation, show=show, large=large, levels=levels)
         drawing.title(one, drawing.label_of(translation.target), *([fit.sweep] if one is axes[0] else []))
@@ -244,6 +256,52 @@ def overview(fit: Fit, *, source: str, target: str, eval_set: str, **options: An
     return grid(fit, [(source, target), (source, test[0]), test], **options)
 
 
+def exponents(fit: Fit, pairs: Iterable[tuple[Cell, Cell]], *, ax: Axes | None = None) -> Figure:
+    """Draw the posterior of kappa, a row a pair of cells, with that of K beside it.
+
+    Parameters
+    ----------
+    fit : Fit
+        A posterior of a model that relates its cells.
+    pairs : iterable of (source, target)
+        Cells, as `Fit.translate` takes them.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    DataError
+        If a cell was not fitted, or there is no pair.
+    ForecastError
+        If the model does not relate its cells.
+    """
+    translations = [fit.translate(source, target) for source, target in pairs]
+    if not translations:
+        raise DataError("There is no pair of fitted cells to draw.")
+    fig, ax = drawing.figure(ax, (9.5, 1.4 + 0.34 * len(translations)))
+    for row, one in enumerate(translations):
+        drawing.forest_row(ax, row, one.kappa, _colour(one))
+    ax.axvline(1, color=GREY, lw=0.9, ls=":", zorder=0)
+    ax.set_yticks(range(len(translations)), [_name(one) for one in translations])
+    ax.set(xlabel="exponent kappa of the relation", ylim=(len(translations) - 0.4, -0.6))
+    scales = [np.quantile(one.K, [0.5, 0.05, 0.95]) for one in translations]
+    drawing.right_labels(ax, ["{:.3g} ({:.3g} to {:.3g})".format(*K) for K in scales], "K: median (90% interval)")
+    drawing.title(ax, f"Loss-to-loss exponents, model {fit.spec.name}", fit.sweep)
+    drawing.legend(
+        ax,
+        [
+            *drawing.forest_keys("posterior median"),
+            drawing.key(color=GREY, lw=0.9, ls=":", label="losses in proportion"),
+        ],
+        below=True,
+    )
+    return fig
+
+
 def panel(ax: Axes, translation: Translation, *, show: Show, large: Sweep | None, levels: Sequence[float]) -> None:
     """Draw what `loss_to_loss` shows, without title and legend."""
     if show not in get_args(Show):
@@ -301,6 +359,15 @@ def _law(ax: Axes, translation: Translation, *, large: Sweep | None, levels: Seq
     ax.axvline(runs["flops"].max(), color=GREY, lw=0.9, ls=":", zorder=0)
     ax.set(xscale="log", xlabel="training compute C (FLOPs)")
     _height_label(ax, translation, "(nats/token)")
+
+
+def _axes(ax: Sequence[Axes] | None, count: int, what: str) -> tuple[Figure, list[Axes]]:
+    """Axes to draw so many panels in: those given, or new ones."""
+    if ax is None:
+        return drawing.panels(count)
+    if len(ax) != count:
+        raise DataError(f"There are {count} {what} to draw and {len(ax)} axes to draw them in.")
+    return drawing.owner(ax[0]), list(ax)
 
 
 def _height_label(ax: Axes, translation: Translation, unit: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -125,6 +126,10 @@ class Sweep:
         """Columns ``train_set, eval_set, n_runs``, one row a cell, sorted."""
         return self.table.groupby(["train_set", "eval_set"]).size().rename("n_runs").reset_index()
 
+    @cached_property
+    def _cells(self) -> frozenset[tuple[str, str]]:
+        return frozenset(zip(self.table["eval_set"], self.table["train_set"], strict=True))
+
     @property
     def n_runs(self) -> int:
         """Number of runs."""
@@ -181,7 +186,7 @@ class Sweep:
         DataError
             If the sweep has no such cell.
         """
-        known = set(zip(self.table["eval_set"], self.table["train_set"], strict=True))
+        known = self._cells
         if isinstance(cell, str):
             # Names may hold an "@" themselves, so every place to cut is tried.
             cuts = [i for i, letter in enumerate(cell) if letter == "@"]

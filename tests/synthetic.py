@@ -103,6 +103,36 @@ def joint_fit(*, chains: int = 2, draws: int = 100, jitter: float = 0.01, seed: 
     return _fit(sweep, variables, load_spec("joint"), seed=seed)
 
 
+def pairs_fit(*, chains: int = 2, draws: int = 100) -> Fit:
+    """A `Fit` of relations between the own losses of `joint_fit`, as its draws have them: no cell has a law."""
+    joint = joint_fit(chains=chains, draws=draws)
+    own = [cell for cell in joint.cells if cell[0] == cell[1]]
+    pairs = [(source, target) for source in own for target in own if source != target]
+    found = [joint.translate(*pair) for pair in pairs]
+    size = (chains, draws, len(pairs))
+    drawn = {
+        name: np.stack([getattr(one.relation, name) for one in found], axis=-1).reshape(size)
+        for name in ("K", "kappa", "E0", "E1")
+    }
+    drawn["scatter"] = np.full(size, 0.002) * (1 + 0.01 * np.random.default_rng(1).standard_normal(size))
+    source, target = (["@".join(cell) for cell in side] for side in zip(*pairs, strict=True))
+    names = {"pair": [f"{a} -> {b}" for a, b in zip(source, target, strict=True)], "source": ("pair", source)}
+    names |= {"target": ("pair", target), "eval_set": ("pair", [t[0] for _, t in pairs])}
+    names |= {"train_set": ("pair", [t[1] for _, t in pairs])}
+    variables = {name: (("chain", "draw", "pair"), values) for name, values in drawn.items()}
+    posterior = xr.Dataset(variables, coords={"chain": range(chains), "draw": range(draws), **names})
+    stats = joint.tree["sample_stats"].to_dataset()
+    diagnostics, objections = diagnose(posterior, stats, joint.settings)
+    groups = {
+        "posterior": posterior,
+        "sample_stats": stats,
+        "diagnostics": diagnostics,
+        "observed_data": joint.tree["observed_data"].to_dataset(),
+    }
+    tree = xr.DataTree.from_dict(groups)
+    return Fit(tree, load_spec("train_to_train"), joint.settings, tuple(objections), joint.record)
+
+
 def _fit(
     sweep: Sweep,
     variables: dict[str, tuple[list[str], np.ndarray]],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from rolled import by_hand
 
 from bayes_l2l import calibration
@@ -79,3 +80,14 @@ def test_what_is_not_there_is_not_drawn(uniform):
         calibration.reliability(found, by="law")
     with pytest.raises(ForecastError, match="no 70% intervals"):
         calibration.coverage_by_extrapolation(found, level=0.7)
+
+
+def test_calibration_goes_where_it_is_told(uniform):
+    rollout = Rollout(with_pit(uniform))
+    ours, axes = plt.subplots(1, 3)
+    try:
+        assert calibration.reliability(rollout, ax=axes[:2]) is ours
+        assert calibration.coverage_by_extrapolation(rollout, ax=axes[2]) is ours
+        assert all(len(ax.get_lines()) for ax in axes)
+    finally:
+        plt.close(ours)

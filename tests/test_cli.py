@@ -26,7 +26,7 @@ from bayes_l2l.output import as_csv, check_output, write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = [
-    "demo", "fit", "forecast", "translate", "choose", "plan", "rollout", "score", "check",
+    "demo", "fit", "forecast", "translate", "choose", "plan", "rollout", "score", "check", "report",
     "data", "data list", "data fetch",
 ]  # fmt: skip
 SUMMARY = ["mean", "sd", "median", "q0.05", "q0.5", "q0.95"]
@@ -687,6 +687,7 @@ def test_demo(sampled, capsys):
     assert len(pd.read_csv("out/forecast.csv")) == 6
     assert bayes_l2l.load_fit("out/fit.nc").sweep.simulated
     assert Path("out/forecast.png").read_bytes().startswith(b"\x89PNG")
+    assert "Simulated runs, not measured" in Path("out/report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

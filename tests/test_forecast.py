@@ -18,6 +18,7 @@ from bayes_l2l.errors import DataError, ForecastError
 from bayes_l2l.forecast import QUANTILES, Forecast, expand
 from bayes_l2l.laws import Law
 from bayes_l2l.notes import Note
+from bayes_l2l.spec import Prior
 
 LARGE = {"params": 3.3e9, "tokens": 5.04e10}  # 20.6 times the largest budget
 MANY = 4000
@@ -205,20 +206,45 @@ def test_a_forecast_is_the_same_whenever_it_is_made(fit):
 
 
 def test_runs_of_readings_scatter_by_students_t():
-    """The joint model's readings have heavy tails; train losses have none."""
+    """Readings have heavy tails where the model says so; train losses have none."""
     made = joint_fit()
     own = [evaluation == train for evaluation, train in made.cells]
     posterior = made.posterior.assign_coords(decides=("cell", own))
-    fit = replace(made, tree=xr.DataTree.from_dict({"posterior": posterior}))
+    spec = replace(made.spec, readings={**made.spec.readings, "nu": Prior("Fixed", {"value": 4.0})})
+    fit = replace(made, spec=spec, tree=xr.DataTree.from_dict({"posterior": posterior}))
+    assert forecasting.degrees_of_freedom(replace(fit, spec=made.spec)).tolist() == [np.inf] * len(own)
     nu = forecasting.degrees_of_freedom(fit)
     assert nu.tolist() == [np.inf if decides else fit.spec.readings_nu for decides in own]
-    assert np.isfinite(fit.spec.readings_nu)
     drawn = forecasting.noise(np.random.default_rng(0), (20000, len(nu)), nu=nu)
     for column, one in enumerate(nu):
         ranks = (t(one) if np.isfinite(one) else norm()).cdf(drawn[:, column])
         assert kstest(ranks, "uniform").pvalue > 1e-3
     normal = forecasting.noise(np.random.default_rng(0), (20000, len(nu)), nu=np.full(len(nu), np.inf))
     np.testing.assert_array_equal(drawn[:, own], normal[:, own])
+
+
+def test_a_reading_whose_asymptote_is_below_zero_stays_above_it():
+    """However far out, and however far its runs deviate; where losses are, it is left as it is."""
+    made = joint_fit()
+    reads = np.array([evaluation != train for evaluation, train in made.cells])
+    posterior = made.posterior.assign_coords(decides=("cell", ~reads))
+    posterior = posterior.assign(E=posterior["E"].where(~reads, -2.0), deviation=0 * posterior["deviation"] + 0.3)
+    fit = replace(
+        made,
+        tree=xr.DataTree.from_dict(
+            {**{k: v.to_dataset() for k, v in made.tree.children.items()}, "posterior": posterior}
+        ),
+    )
+    far = pd.DataFrame({"params": [1e9, 1e13], "tokens": [2e10, 1e16]})
+    for kind in ("run", "curve"):
+        forecast = fit.forecast(far, kind=kind)
+        assert np.isfinite(forecast.draws).all()
+        assert (forecast.draws > 0).all()
+        assert forecast.draws.max() < 20
+    law = forecasting.law_draws(forecasting.stacked(fit.posterior), reads)
+    assert (law.loss(1e13, 1e16) < 0).all()  # or the test would show nothing
+    kept = forecasting._above_zero(np.array([0.5, 2.0, 10.0]))
+    np.testing.assert_allclose(kept, [0.5, 2.0, 10.0], rtol=1e-5)
 
 
 # Drift beyond the runs

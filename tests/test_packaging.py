@@ -150,7 +150,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert tops == {"bayes_l2l", f"bayes_l2l-{bayes_l2l.__version__}.dist-info"}
     in_models = {name for name in names if name.startswith("bayes_l2l/models/")}
     assert in_models == {f"bayes_l2l/models/{name}.toml" for name in MODELS}
-    data = {path.relative_to(ROOT).as_posix() for path in (ROOT / "bayes_l2l").rglob("*.toml")}
+    inside = [*(ROOT / "bayes_l2l").rglob("*.toml"), *(ROOT / "bayes_l2l" / "templates").iterdir()]
+    data = {path.relative_to(ROOT).as_posix() for path in inside}
     assert {"bayes_l2l/py.typed", *data} <= set(names)
     assert not [name for name in names if "__pycache__" in name]
 

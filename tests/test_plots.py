@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 from dataclasses import replace
 
@@ -16,10 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from synthetic import synthetic_fit
 
-from bayes_l2l import drawing, plots
+from bayes_l2l import chains, drawing, plots, relations
 from bayes_l2l.datasets import large_runs
 from bayes_l2l.errors import DataError
 from bayes_l2l.fits import Fit
+from bayes_l2l.pictures import HOME
 from bayes_l2l.sweep import Sweep
 
 STARCODER = ("starcoder", "starcoder")
@@ -232,8 +234,16 @@ def test_forecast_rows_hold_intervals_and_actual_losses(handmade, large):
     assert "3.3B parameters, 50.4B tokens, 20.6x compute" in texts
 
 
-def test_a_forecast_without_its_fit_claims_no_training_set_colour(handmade):
-    fig = handmade.forecast(flops=1e21, kind="curve").plot()
+def test_a_forecast_has_the_colours_of_its_fit(handmade):
+    colours = drawing.palette(handmade.sweep.train_sets)
+    fig = handmade.forecast(flops=1e21, train_set=["smollm-corpus", "starcoder"]).plot()
+    dots = [line.get_color() for line in lines(fig, marker="o")]
+    assert dots == [colours["smollm-corpus"], colours["starcoder"]]
+    assert "simulated runs, not measured" in titles(fig)
+
+
+def test_a_forecast_of_no_fit_claims_no_training_set_colour(handmade):
+    fig = replace(handmade.forecast(flops=1e21, kind="curve"), sweep=None).plot()
     assert {line.get_color() for line in lines(fig, marker="o")} == {drawing.GREY}
     assert words(fig)[0] == "forecast of a curve: median"
 
@@ -326,6 +336,86 @@ def test_pictures_go_where_they_are_told(handmade):
         assert all(ax.get_legend() for ax in (*axes[0], axes[1, 1]))
     finally:
         plt.close(ours)
+
+
+PICTURES = [
+    (name, module)
+    for module in (plots, relations, chains)
+    for name, draw in vars(module).items()
+    if inspect.isfunction(draw)
+    and draw.__module__ == module.__name__
+    and not name.startswith("_")
+    and next(iter(inspect.signature(draw).parameters)) == "fit"
+]
+
+
+@pytest.mark.parametrize(("name", "module"), PICTURES, ids=lambda one: one if isinstance(one, str) else "")
+def test_a_fit_has_every_picture_by_name(handmade, name, module):
+    assert HOME[name] == module.__name__.rpartition(".")[2]
+    draw = getattr(handmade.plot, name)
+    assert draw.__doc__ == getattr(module, name).__doc__
+    assert name in dir(handmade.plot)
+
+
+def test_a_fit_has_no_other_pictures(handmade):
+    assert dict(PICTURES).keys() == HOME.keys()
+    with pytest.raises(AttributeError, match="a fit has no picture 'moon'; it has curves, "):
+        handmade.plot.moon()
+    np.testing.assert_array_equal(
+        curve_of(handmade.plot.curves(), "starcoder").get_ydata(),
+        curve_of(plots.curves(handmade), "starcoder").get_ydata(),
+    )
+
+
+def test_curves_forecast_at_a_budget_of_ones_own(handmade):
+    fig = plots.curves(handmade, cells=["starcoder"], flops=3e22)
+    (bar,) = [line for line in lines(fig, marker="_") if line.get_markersize() == 9]
+    expected = handmade.forecast(flops=3e22, train_set="starcoder")
+    assert (bar.get_xdata()[0], bar.get_ydata()[0]) == pytest.approx((3e22, np.median(expected.draws)))
+
+
+def test_entropy_of_some_cells(handmade):
+    fig = plots.entropy(handmade, cells=["starcoder"])
+    (dot,) = lines(fig, marker="o")
+    expected = handmade.posterior["E"].sel(cell="starcoder|starcoder").median()
+    assert dot.get_xdata()[0] == pytest.approx(float(expected))
+
+
+def test_one_evaluation_of_several_sets_has_solid_lines(joint):
+    fig = plots.curves(joint, cells=["task@starcoder", "task@smollm-corpus"])
+    assert {curve_of(fig, f"task of {name}").get_linestyle() for name in ("starcoder", "smollm-corpus")} == {"-"}
+    both = plots.curves(joint, cells=["starcoder", "task@starcoder"])
+    assert curve_of(both, "task of starcoder").get_linestyle() == "--"
+
+
+def test_traces_are_the_draws_of_the_worst(handmade):
+    fig = chains.traces(handmade)
+    assert len(fig.axes) == chains.WORST
+    rhat = {
+        f"{name} {cell}" if "cell" in found.dims else name: float(one)
+        for name, found in handmade.diagnostics.sel(diagnostic="rhat").items()
+        for cell, one in zip(
+            found["cell"].to_numpy() if "cell" in found.dims else [""], np.atleast_1d(found), strict=True
+        )
+    }
+    worst = max(rhat, key=rhat.get)
+    drawn = {ax.get_title(): ax for ax in fig.axes}
+    (ax,) = [ax for title, ax in drawn.items() if title.replace("\n", " ") == worst]
+    name, _, cell = worst.partition(" ")
+    draws = handmade.posterior[name].sel(cell=cell) if cell else handmade.posterior[name]
+    shown = sorted(tuple(line.get_ydata()) for line in ax.get_lines() if len(line.get_ydata()) == draws.sizes["draw"])
+    assert shown == sorted(map(tuple, draws.to_numpy()))
+    assert is_drawn(fig)
+    with pytest.raises(DataError, match="The posterior has no 'moon'"):
+        chains.traces(handmade, variables=["moon"])
+    assert len(chains.traces(handmade, variables=["deviation"]).axes) == 1
+
+
+def test_pictures_of_chains_are_not_kept_by_pyplot(handmade):
+    before = plt.get_fignums()
+    assert is_drawn(chains.energy(handmade))
+    chains.traces(handmade)
+    assert plt.get_fignums() == before
 
 
 def test_own_figures_are_not_kept_by_pyplot(handmade):

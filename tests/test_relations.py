@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from synthetic import pairs_fit
 
 from bayes_l2l import relations
 from bayes_l2l.drawing import palette
@@ -157,6 +158,35 @@ def test_a_translation_is_plotted_in_three_ways(joint, large):
         "forecast of a run from the loss\non the x axis: median, 90% interval",
         "large runs, not fitted",
     ]
+
+
+def test_a_translation_goes_where_it_is_told(joint):
+    found = joint.translate(EDU, STARCODER)
+    ours, axes = plt.subplots(1, 3)
+    try:
+        assert found.plot(ax=axes) is ours
+        assert [len(ax.get_lines()) > 0 for ax in axes] == [True] * 3
+        with pytest.raises(DataError, match="There are 3 pictures of a translation to draw and 2 axes"):
+            found.plot(ax=axes[:2])
+    finally:
+        plt.close(ours)
+
+
+def test_a_translation_of_pairs_has_no_law_to_draw():
+    fit = pairs_fit()
+    assert len(fit.translate(EDU, STARCODER).plot().axes) == 2
+
+
+def test_exponents_are_rows_of_a_forest(joint):
+    pairs = [(EDU, STARCODER), (EDU, "smollm-corpus"), (EDU, ("task", EDU))]
+    fig = relations.exponents(joint, pairs)
+    dots = [line.get_xdata()[0] for line in lines(fig.axes[0], marker="o") if len(line.get_xdata())]
+    assert dots == pytest.approx([np.median(joint.translate(*pair).kappa) for pair in pairs])
+    K = np.median(joint.translate(EDU, STARCODER).K)
+    assert f"{K:.3g} (" in " ".join(text.get_text() for text in fig.findobj(plt.Text))
+    assert words(fig) == ["posterior median", "50% interval", "90% interval", "losses in proportion"]
+    with pytest.raises(DataError, match="There is no pair"):
+        relations.exponents(joint, [])
 
 
 # The paper's figures
