@@ -90,6 +90,12 @@ def _add_fit(commands: Commands) -> None:
     parser.add_argument(
         "--model", metavar="NAME|FILE.toml", default="joint", help="model, or your own model file (joint)"
     )
+    parser.add_argument(
+        "--error-model",
+        metavar="NAME|FILE.toml",
+        default="error_logistic",
+        help="model of the table's error rates as a function of loss, or `none` (error_logistic)",
+    )
     _add_columns(parser)
     _add_draws(parser)
     parser.add_argument("--sampler", choices=("nutpie", "pymc"), help="implementation of NUTS (nutpie)")

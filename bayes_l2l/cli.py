@@ -19,6 +19,7 @@ from bayes_l2l.errors import DataError, L2LError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import xarray as xr
 
     from bayes_l2l.choice import Choice
     from bayes_l2l.fits import Fit
@@ -75,18 +76,21 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _fit(args: argparse.Namespace) -> int:
     from bayes_l2l.datasets import load_sweep
+    from bayes_l2l.error_rate import load_error_spec
     from bayes_l2l.fits import fit
     from bayes_l2l.output import check_output
     from bayes_l2l.spec import load_spec
 
     # Everything that can be refused is looked at before the long part starts.
-    check_output(args.output, inputs=(args.runs, args.model, args.columns or ""))
+    check_output(args.output, inputs=(args.runs, args.model, args.error_model, args.columns or ""))
     spec = load_spec(args.model)
+    error_spec = None if args.error_model == "none" else load_error_spec(args.error_model)
     sweep = load_sweep(args.runs, columns=args.columns, eval_sets=_eval_sets(args))
     _describe(sweep)
     fitted = fit(
         sweep,
         model=spec,
+        error_model=error_spec,
         draws=args.draws,
         tune=args.tune,
         chains=args.chains,
@@ -248,7 +252,9 @@ def _score(args: argparse.Namespace) -> int:
     if args.output:
         check_output(args.output, inputs=(args.forecast, args.actual), suffixes=TABLE_SUFFIXES)
     forecast = _read(args.forecast)
-    scored = score_table(forecast, _actual(args, forecast))
+    actual = _actual(args, forecast)
+    forecast, actual = _without_blank(forecast, actual)
+    scored = score_table(forecast, actual)
     _deliver(scored if args.each else summary(scored, by=args.by), args.output)
     return 0
 
@@ -257,9 +263,10 @@ def _check(args: argparse.Namespace) -> int:
     import pandas as pd
 
     from bayes_l2l.fits import load_fit
+    from bayes_l2l.outliers import outlying
 
     fit = load_fit(args.fit)
-    found = fit.diagnostics
+    found = _diagnostics(fit)
     worst = {"rhat": "max", "ess_bulk": "min", "ess_tail": "min"}
     columns = {
         kind: [float(getattr(found[name].sel(diagnostic=kind), how)()) for name in found]
@@ -267,8 +274,21 @@ def _check(args: argparse.Namespace) -> int:
     }
     _say_simulated(fit.sweep)
     _deliver(pd.DataFrame({"variable": [str(name) for name in found], **columns}), None)
+    for note in outlying(fit):
+        _say(str(note))
     _judge(fit)
     return _status(fit)
+
+
+def _diagnostics(fit: Fit) -> xr.Dataset:
+    """Diagnostics of the losses' quantities, and of the errors' by names of their own."""
+    from bayes_l2l.error_fits import GROUPS
+
+    found = fit.diagnostics
+    if fit.errors is None:
+        return found
+    of_errors = fit.tree[GROUPS[2]].to_dataset().rename({"cell": "error_cell"})
+    return found.merge(of_errors.rename({name: f"error_{name}" for name in of_errors.data_vars}))
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -331,7 +351,8 @@ def _points(at: str, fit: Fit) -> pd.DataFrame:
     from bayes_l2l.sweep import read_points
 
     if _is_known(at):
-        return _large(at, fit.cells).table[["train_set", "eval_set", "params", "tokens", "flops"]]
+        large = _large(at, [*fit.cells, *fit.error_cells]).table
+        return large[["train_set", "eval_set", "params", "tokens", "flops"]]
     return read_points(at)
 
 
@@ -346,6 +367,17 @@ def _actual(args: argparse.Namespace, forecast: pd.DataFrame) -> pd.DataFrame:
     if args.columns:
         return read_sweep(args.actual, columns=args.columns, min_runs=1).table
     return _read(args.actual)
+
+
+def _without_blank(forecast: pd.DataFrame, actual: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Leave out, of both tables, error rates that were not forecast since their tasks are at chance."""
+    from bayes_l2l.scores import point_keys
+
+    if "metric" not in forecast or not (blank := (forecast["metric"] == "error") & forecast["median"].isna()).any():
+        return forecast, actual
+    tasks = sorted(forecast["eval_set"][blank].unique())
+    _say(f"Not scored: {blank.sum()} error rates of {len(tasks)} tasks at chance, which have no forecast.")
+    return forecast[~blank], actual[~point_keys(actual).isin(point_keys(forecast[blank]))]
 
 
 def _is_known(name: str) -> bool:
@@ -392,7 +424,7 @@ def _describe(sweep: Sweep) -> None:
 
 def _judge(fit: Fit, *, already: Sweep | None = None) -> None:
     """Say how the sampling went, and the fit's notes less those that were shown already."""
-    found = fit.diagnostics
+    found = _diagnostics(fit)
     rhat = max(float(value.max()) for value in found.sel(diagnostic="rhat").values())
     bulk = min(float(value.min()) for value in found.sel(diagnostic="ess_bulk").values())
     diverging = fit.tree["sample_stats"]["diverging"]
@@ -412,7 +444,8 @@ def _judge(fit: Fit, *, already: Sweep | None = None) -> None:
 def _size(fit: Fit) -> str:
     """How many laws, or relations, were fitted."""
     pairs = fit.posterior.sizes.get("pair")
-    return f"{pairs} pairs of cells" if pairs else f"{len(fit.cells)} cells"
+    errors = f" and {len(fit.error_cells)} of error rates" if fit.error_cells else ""
+    return (f"{pairs} pairs of cells" if pairs else f"{len(fit.cells)} cells") + errors
 
 
 def _status(fit: Fit) -> int:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bayes_l2l.build import LAW_VARIABLES, NOISE_VARIABLES, RELATION_VARIABLES
 from bayes_l2l.choice import Choice, choose
+from bayes_l2l.error_fits import GROUPS, ErrorFit
+from bayes_l2l.error_rate import ErrorSpec, load_error_spec
 from bayes_l2l.errors import DataError, FitFileError, ForecastError, L2LError
 from bayes_l2l.forecast import Forecast, Kind, forecast, optimal_points
 from bayes_l2l.notes import Note
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 
 #: Version of the file format; files of another version are refused.
 FORMAT: Final = 1
+
+#: Model of error rates that is used where none is named.
+DEFAULT_ERROR_MODEL: Final = "error_logistic"
 
 _TEXT_COLUMNS: Final = ("run_id", "train_set", "eval_set", "metric")
 _STORED_COLUMNS: Final = (*_TEXT_COLUMNS, "params", "tokens", "flops", "loss", "loss_se", "n_items", "chance")
@@ -82,8 +87,16 @@ class Fit:
         return self.tree["diagnostics"].to_dataset()
 
     @cached_property
+    def errors(self) -> ErrorFit | None:
+        """Laws from loss to error, if the table had error rates; `forecast` goes through them."""
+        if "errors" not in self.record:
+            return None
+        spec = ErrorSpec.from_dict(self.record["errors"])
+        return ErrorFit(self.tree[GROUPS[0]].to_dataset(), spec, self.settings.seed)
+
+    @cached_property
     def sweep(self) -> Sweep:
-        """The table that was fitted."""
+        """The losses that were fitted."""
         table = self.tree["observed_data"].to_dataset().to_dataframe().reset_index(drop=True)
         table = table.astype(dict.fromkeys(_TEXT_COLUMNS, "str"))
         stored = self.record["sweep"]
@@ -91,10 +104,15 @@ class Fit:
 
     @cached_property
     def cells(self) -> list[tuple[str, str]]:
-        """Every (eval_set, train_set) that can be forecast, in the order of the posterior."""
+        """Every (eval_set, train_set) whose loss can be forecast, in the order of the posterior."""
         posterior = self.posterior
         pairs = zip(posterior["eval_set"].values, posterior["train_set"].values, strict=True)
         return list(dict.fromkeys((str(e), str(t)) for e, t in pairs))
+
+    @property
+    def error_cells(self) -> list[tuple[str, str]]:
+        """Every (task, train_set) whose error rate can be forecast; none if the table had no error rates."""
+        return self.errors.cells if self.errors else []
 
     @cached_property
     def max_flops(self) -> dict[str, float]:
@@ -160,7 +178,7 @@ class Fit:
         rollout: Rollout | None = None,
         source: str | None = None,
     ) -> Forecast:
-        """Forecast losses at a table of points, at one (N, D), or at the compute-optimal size of a budget.
+        """Forecast losses and error rates at a table of points, one (N, D), or a budget's compute-optimal size.
 
         Parameters
         ----------
@@ -389,12 +407,12 @@ class Fit:
         self, train_set: str | Sequence[str] | None, eval_set: str | Sequence[str] | None
     ) -> list[tuple[str, str]]:
         """Fitted cells of the sets that are named."""
-        cells = self.cells
+        every = cells = [*self.cells, *self.error_cells]
         for index, kind, names in ((1, "training set", train_set), (0, "evaluation", eval_set)):
             if names is None:
                 continue
             wanted = [names] if isinstance(names, str) else list(names)
-            fitted = sorted({cell[index] for cell in self.cells})
+            fitted = sorted({cell[index] for cell in every})
             if unknown := [n for n in wanted if n not in fitted]:
                 raise DataError(f"The {kind} {unknown[0]!r} was not fitted; fitted are {', '.join(fitted)}.")
             cells = [cell for cell in cells if cell[index] in wanted]
@@ -442,6 +460,7 @@ def fit(
     sweep: Sweep | str | Path | pd.DataFrame,
     *,
     model: str | Path | ModelSpec = "joint",
+    error_model: str | Path | ErrorSpec | None = DEFAULT_ERROR_MODEL,
     eval_sets: EvalSets = None,
     draws: int | None = None,
     tune: int | None = None,
@@ -462,6 +481,8 @@ def fit(
         Runs, or what `load_sweep` takes.
     model : str, Path or ModelSpec, default "joint"
         Name of a model, a model file of your own, or a spec.
+    error_model : str, Path, ErrorSpec or None, default "error_logistic"
+        The same, of error rates as a function of loss, if the sweep has error rates; None leaves them out.
     eval_sets : {"own", "all"} or sequence of str, optional
         Evaluations to fit; by default all of the sweep.
     draws, tune, chains : int, optional
@@ -484,7 +505,7 @@ def fit(
     Returns
     -------
     Fit
-        With its notes.
+        With its notes, and with `errors` if the sweep has error rates.
 
     Raises
     ------
@@ -504,8 +525,10 @@ def fit(
         sweep = load_sweep(sweep)
     if eval_sets is not None:
         sweep = sweep.select(eval_sets=eval_sets)
-    if (sweep.table["metric"] != "loss").any():
+    both = sweep
+    if has_errors := bool((sweep.table["metric"] == "error").any()):
         sweep = sweep.select(metric="loss")
+    error_spec = load_error_spec(error_model) if has_errors and error_model is not None else None
     given = {
         "draws": draws, "tune": tune, "chains": chains, "seed": random_seed, "sampler": sampler,
         "target_accept": target_accept, "cores": cores or min(os.cpu_count() or 1, chains or 4),
@@ -527,13 +550,23 @@ def fit(
         "diagnostics": diagnostics,
         "observed_data": observed,
     }
-    record = {
+    record: dict[str, Any] = {
         "sweep": {"name": sweep.name, "provenance": sweep.provenance, "simulated": sweep.simulated},
         "seconds": round(perf_counter() - started, 1),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": sys.version.split()[0]} | {name: version(name) for name in _PACKAGES},
     }
     notes = (*sweep.notes, *objections, *_identified(posterior))
+    if error_spec is not None:
+        from bayes_l2l.error_build import fit_errors
+
+        # Draws of the two posteriors are joined one to one.
+        settings_kept = replace(settings, chains=posterior.sizes["chain"], draws=posterior.sizes["draw"])
+        errors, of_errors = fit_errors(both, spec=error_spec, settings=settings_kept)
+        groups |= of_errors
+        record["errors"] = error_spec.to_dict()
+        record["seconds"] = round(perf_counter() - started, 1)
+        notes = (*notes, *errors.notes)
     return Fit(xr.DataTree.from_dict(groups), compiled.spec, settings, notes, record)
 
 

@@ -42,15 +42,17 @@ _RUN: Final = ["eval_set", "train_set", "params", "tokens"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Forecast:
-    """Draws of the loss at every forecast point.
+    """Draws of the loss, or error rate, at every forecast point.
 
     Parameters
     ----------
     points : pandas.DataFrame
         One row a point: train_set, eval_set, params, tokens, flops, extrapolation (how many times the largest
-        compute among the fitted runs of its training set).
+        compute among the fitted runs of its training set); with a column metric ("loss" or "error") if the fit has
+        error rates.
     draws : ndarray, shape (draw, point)
-        Losses in nats/token. Draws of one row belong together: what is uncertain about all points is shared.
+        Losses in nats/token and error rates in [0, 1], NaN where nothing can be learned. Draws of one
+        row belong together: what is uncertain about all points is shared.
     kind : {"run", "curve"}
         Whether a run that scatters about the law is forecast, or the law itself.
     notes : tuple of Note
@@ -83,7 +85,7 @@ class Forecast:
         -------
         pandas.DataFrame
             train_set, eval_set, params, tokens, flops, kind, mean, sd, a column ``q0.05`` a level (``median``
-            besides), extrapolation; losses in nats/token.
+            besides), extrapolation; losses in nats/token. If the fit has error rates, metric after eval_set.
 
         Raises
         ------
@@ -94,7 +96,8 @@ class Forecast:
 
         # One frame of all levels: pandas warns when a hundred columns come one by one.
         levels = pd.DataFrame(summary(self.draws, quantiles), index=self.points.index)
-        sizes = self.points[[*_POINT, "flops"]].assign(kind=self.kind)
+        leading = [*_POINT[:2], *(["metric"] if "metric" in self.points else []), *_POINT[2:], "flops"]
+        sizes = self.points[leading].assign(kind=self.kind)
         return pd.concat([sizes, levels, self.points[["extrapolation"]]], axis=1)
 
     def plot(self, **options: Any) -> Figure:
@@ -173,7 +176,14 @@ def forecast(
     """
     if kind not in ("run", "curve"):
         raise ForecastError(f"kind is {kind!r}; it must be 'run' or 'curve'.")
-    at = expand(points, cells=fit.cells, max_flops=fit.max_flops)
+    at = expand(points, cells=[*fit.cells, *fit.error_cells], max_flops=fit.max_flops)
+    if fit.errors is not None:
+        return _with_errors(fit, at, kind=kind, rollout=rollout, source=source)
+    return _of_losses(fit, at, kind=kind, rollout=rollout, source=source)
+
+
+def _of_losses(fit: Fit, at: pd.DataFrame, *, kind: Kind, rollout: Rollout | None, source: str | None) -> Forecast:
+    """Forecast of losses at expanded points."""
     if fit.spec.structure == "pairs":
         draws = _through_pairs(fit, at, kind=kind, source=source)
     elif source is not None:
@@ -185,6 +195,21 @@ def forecast(
     else:
         notes = rollout.notes_on(at, model=fit.spec.name, largest_fitted=max(fit.max_flops.values()))
     return Forecast(points=at, draws=draws, kind=kind, notes=(*fit.notes, *notes), sweep=fit.sweep)
+
+
+def _with_errors(fit: Fit, at: pd.DataFrame, *, kind: Kind, rollout: Rollout | None, source: str | None) -> Forecast:
+    """Forecast of losses, and of errors through the draws of the losses that they are a function of."""
+    assert fit.errors is not None
+    cells = list(zip(at["eval_set"], at["train_set"], strict=True))
+    is_error = np.array([cell in set(fit.error_cells) for cell in cells])
+    through = at.assign(eval_set=[fit.errors.predictor.get(cell, cell[0]) for cell in cells])
+    forecast = _of_losses(fit, through, kind=kind, rollout=rollout, source=source)
+    draws = forecast.draws.copy()
+    draws[:, is_error] = fit.errors.draw(at[is_error], draws[:, is_error], kind=kind)
+    asked = [cell for cell, wanted in zip(cells, is_error, strict=True) if wanted]
+    notes = tuple(note for note in forecast.notes if note.code != "at_chance")
+    points = at.assign(metric=np.where(is_error, "error", "loss"))
+    return Forecast(points=points, draws=draws, kind=kind, notes=(*notes, *fit.errors.objections(asked)))
 
 
 def expand(points: pd.DataFrame, *, cells: Sequence[tuple[str, str]], max_flops: Mapping[str, float]) -> pd.DataFrame:
@@ -262,7 +287,9 @@ def optimal_points(fit: Fit, flops: float, *, cells: Sequence[tuple[str, str]]) 
         )
     if not (np.isfinite(flops) and flops > 0):
         raise ForecastError(f"flops must be positive and finite, not {flops:g}.")
-    law = law_draws(stacked(fit.posterior), [fit.cells.index(cell) for cell in cells])
+    # An error rate has the optimum of the loss that it is a function of.
+    of_loss = {c: (fit.errors.predictor[c], c[1]) if fit.errors and c in fit.errors.predictor else c for c in cells}
+    law = law_draws(stacked(fit.posterior), [fit.cells.index(of_loss[cell]) for cell in cells])
     params = np.median(law.optimal(flops)[0], axis=0)
     evals, trains = zip(*cells, strict=True)
     tokens = flops / (FLOPS_PER_PARAM_TOKEN * params)

@@ -177,51 +177,7 @@ class CompiledModel:
         self, model: pm.Model, arrays: dict[str, Any], settings: SamplerSettings, name: str
     ) -> tuple[xr.Dataset, xr.Dataset]:
         """Draws of one module."""
-        try:
-            if settings.sampler == "nutpie":
-                trace = self._by_nutpie(model, arrays, settings)
-            else:
-                trace = _by_pymc(model, arrays, settings)
-        except (RuntimeError, ValueError) as error:
-            # Both samplers say in words of their own that no chain could start.
-            raise SpecError(
-                f"The model {self.spec.name!r} could not be sampled on {name} ({str(error).splitlines()[0]}); "
-                "do its priors keep every quantity inside its bounds?"
-            ) from error
-        posterior, stats = _complete(group(trace, "posterior"), group(trace, "sample_stats"))
-        n_draws = posterior.sizes.get("draw", 0)
-        if n_draws < settings.draws and not (settings.keep_interrupted and n_draws):
-            raise KeyboardInterrupt
-        return tidy(posterior), stats
-
-    def _by_nutpie(self, model: pm.Model, arrays: dict[str, Any], settings: SamplerSettings) -> Any:
-        import nutpie
-
-        if model not in self._nutpie:
-            with _quiet():
-                self._nutpie[model] = nutpie.compile_pymc_model(model)
-        # The low-rank mass matrix follows the ridge on which E and the exponents trade off.
-        sampler = nutpie.sample(
-            self._nutpie[model].with_data(**arrays),
-            draws=settings.draws,
-            tune=settings.tune,
-            chains=settings.chains,
-            cores=settings.cores,
-            seed=settings.seed,
-            target_accept=settings.target_accept,
-            **low_rank_adaptation(),
-            progress_bar=settings.progress,
-            save_warmup=False,
-            blocking=False,
-        )
-        try:
-            return sampler.wait()
-        except KeyboardInterrupt:
-            if not settings.keep_interrupted:
-                sampler.cancel()
-                raise
-            with _quiet():
-                return sampler.abort()
+        return run_nuts(model, arrays, settings, what=(self.spec.name, name), compiled=self._nutpie)
 
     def _joined(self, decided: xr.Dataset, reading: dict[str, Any], reference: Any) -> xr.Dataset:
         """Draws of both modules along all cells."""
@@ -319,6 +275,89 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         log.setLevel(level)
+
+
+def run_nuts(
+    model: pm.Model,
+    arrays: dict[str, Any],
+    settings: SamplerSettings,
+    *,
+    what: tuple[str, str],
+    compiled: dict[pm.Model, Any] | None = None,
+) -> tuple[xr.Dataset, xr.Dataset]:
+    """Draw from the posterior of a PyMC model given its data.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        With its data in `pm.Data`, and a variable ``scatter``.
+    arrays : dict
+        The data, by name.
+    settings : SamplerSettings
+        How.
+    what : (str, str)
+        Names of the model and of the sweep, for messages.
+    compiled : dict, optional
+        What nutpie has compiled so far; the model is added to it.
+
+    Returns
+    -------
+    posterior, sample_stats : xarray.Dataset
+        Without what serves the sampler alone.
+
+    Raises
+    ------
+    SpecError
+        If no chain can start: a prior lets a quantity leave its bounds.
+    """
+    try:
+        if settings.sampler == "nutpie":
+            trace = _by_nutpie(model, arrays, settings, {} if compiled is None else compiled)
+        else:
+            trace = _by_pymc(model, arrays, settings)
+    except (RuntimeError, ValueError) as error:
+        # Both samplers say in words of their own that no chain could start.
+        raise SpecError(
+            f"The model {what[0]!r} could not be sampled on {what[1]} ({str(error).splitlines()[0]}); "
+            "do its priors keep every quantity inside its bounds?"
+        ) from error
+    posterior, stats = _complete(group(trace, "posterior"), group(trace, "sample_stats"))
+    n_draws = posterior.sizes.get("draw", 0)
+    if n_draws < settings.draws and not (settings.keep_interrupted and n_draws):
+        raise KeyboardInterrupt
+    return tidy(posterior), stats
+
+
+def _by_nutpie(
+    model: pm.Model, arrays: dict[str, Any], settings: SamplerSettings, compiled: dict[pm.Model, Any]
+) -> Any:
+    import nutpie
+
+    if model not in compiled:
+        with _quiet():
+            compiled[model] = nutpie.compile_pymc_model(model)
+    # The low-rank mass matrix follows the ridge on which E and the exponents trade off.
+    sampler = nutpie.sample(
+        compiled[model].with_data(**arrays),
+        draws=settings.draws,
+        tune=settings.tune,
+        chains=settings.chains,
+        cores=settings.cores,
+        seed=settings.seed,
+        target_accept=settings.target_accept,
+        **low_rank_adaptation(),
+        progress_bar=settings.progress,
+        save_warmup=False,
+        blocking=False,
+    )
+    try:
+        return sampler.wait()
+    except KeyboardInterrupt:
+        if not settings.keep_interrupted:
+            sampler.cancel()
+            raise
+        with _quiet():
+            return sampler.abort()
 
 
 def _by_pymc(model: pm.Model, arrays: dict[str, Any], settings: SamplerSettings) -> Any:

@@ -327,11 +327,18 @@ def _checked(table: pd.DataFrame, name: str, values: list[str]) -> pd.DataFrame:
                 f"{_row(row)} of the {name} table has no finite number in column {column!r}: "
                 "complete the row, or remove it from both tables."
             )
-    sizes = zip(numbers["params"], numbers["tokens"], strict=True)
-    cells = zip(table["train_set"], table["eval_set"], strict=True)
-    keys = [f"{e} of {t} at {n:.5g} parameters, {d:.5g} tokens" for (t, e), (n, d) in zip(cells, sizes, strict=True)]
+    keys = point_keys(table).to_list()
     kept = {c: table[c].to_numpy() for c in ("train_set", "eval_set", *_CARRIED) if c in table}
     return pd.DataFrame(kept | numbers | {"_key": keys})
+
+
+def point_keys(table: pd.DataFrame) -> pd.Series[str]:
+    """Text of each row's point, by which the rows of two tables are known to be of one."""
+    import pandas as pd
+
+    points = zip(*(table[c] for c in KEYS), strict=True)
+    keys = [f"{e} of {t} at {float(n):.5g} parameters, {float(d):.5g} tokens" for t, e, n, d in points]
+    return pd.Series(keys, index=table.index, dtype="str")
 
 
 def _row(index: int) -> str:

@@ -395,14 +395,14 @@ def load_spec(model: str | Path | ModelSpec) -> ModelSpec:
 
 
 def model_names() -> list[str]:
-    """Names of the models that come with the package.
+    """Names of the models of losses that come with the package.
 
     Returns
     -------
     list of str
         Sorted.
     """
-    return sorted(path.stem for path in _folder().glob("*.toml"))
+    return sorted(path.stem for path in _folder().glob("*.toml") if not path.stem.startswith("error_"))
 
 
 def _folder() -> Path:

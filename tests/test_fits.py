@@ -148,8 +148,11 @@ def test_fitting_changes_nothing_that_it_is_given(compiled):
 def test_the_table_of_runs_may_be_a_frame_with_error_rates_beside_its_losses(compiled, fitted):
     table = tiny.tiny_sweep().table.drop(columns="metric").assign(metric="loss")
     rates = table.iloc[:4].assign(metric="error", eval_set="quiz", loss=[0.6, 0.5, 0.4, 0.3])
-    both = fit(pd.concat([table, rates], ignore_index=True), compiled=compiled, random_seed=1, **FEW)
+    both = fit(
+        pd.concat([table, rates], ignore_index=True), compiled=compiled, random_seed=1, error_model=None, **FEW
+    )
     assert same(both, fitted)
+    assert both.errors is None
     assert both.sweep.eval_sets == ["code", "web"]
 
 
