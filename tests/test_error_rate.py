@@ -383,7 +383,8 @@ def test_unknown_tasks_are_refused():
 def test_the_law_is_recovered_and_chance_is_recognised():
     sweep = Sweep.from_table(runs())
     settings = SamplerSettings(draws=300, tune=500, chains=2, seed=3, target_accept=0.95)
-    errors, _ = fit_errors(sweep, spec=replace(LOGISTIC, predictor="text"), settings=settings)
+    # Without what the law may depart by beyond the runs: one loss lies there.
+    errors, _ = fit_errors(sweep, spec=replace(LOGISTIC, predictor="text", drift=0.0), settings=settings)
     assert errors.learned == {
         ("coin", "code"): False, ("coin", "web"): False, ("quiz", "code"): True, ("quiz", "web"): True,
     }  # fmt: skip
