@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from bayes_l2l.fits import Fit
     from bayes_l2l.plan import Plan
     from bayes_l2l.sweep import EvalSets, Sweep
+    from bayes_l2l.translate import Translation
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -139,19 +140,11 @@ def _forecast(args: argparse.Namespace) -> int:
 def _translate(args: argparse.Namespace) -> int:
     from bayes_l2l.fits import load_fit
     from bayes_l2l.forecast import QUANTILES
-    from bayes_l2l.output import PICTURE_SUFFIXES, TABLE_SUFFIXES, check_output, write_picture
 
-    if args.output:
-        check_output(args.output, inputs=(args.fit,), suffixes=TABLE_SUFFIXES)
-    if args.plot:
-        check_output(args.plot, inputs=(args.fit,), suffixes=PICTURE_SUFFIXES)
+    _check_outputs(args)
     fit = load_fit(args.fit)
     translation = fit.translate(args.source, args.target)
-    table = translation.table(quantiles=args.quantiles or QUANTILES)
-    if args.plot:
-        write_picture(translation.plot(), args.plot)
-        _say(f"Written: {args.plot}")
-    _deliver(table, args.output)
+    _deliver_with_picture(translation.table(quantiles=args.quantiles or QUANTILES), translation, args)
     _say_simulated(fit.sweep)
     for note in translation.notes:
         _say(str(note))
@@ -336,7 +329,7 @@ def _check_outputs(args: argparse.Namespace, *inputs: str) -> None:
             check_output(path, inputs=(args.fit, *inputs), suffixes=suffixes)
 
 
-def _deliver_with_picture(table: pd.DataFrame, result: Choice | Plan, args: argparse.Namespace) -> None:
+def _deliver_with_picture(table: pd.DataFrame, result: Choice | Plan | Translation, args: argparse.Namespace) -> None:
     """Write or show a table, and the picture that was asked for."""
     from bayes_l2l.output import write_picture
 

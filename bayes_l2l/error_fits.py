@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayes_l2l.error_rate import ErrorLaw, ErrorSpec
+from bayes_l2l.forecast import noise, stacked
 from bayes_l2l.notes import Note
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class ErrorFit:
     def law(self, task: str, train_set: str) -> ErrorLaw:
         """Law of a cell, arrays of shape (draw,)."""
         column = [self.cells.index((task, train_set))]
-        law = _law(self.posterior, column, form=self.spec.form)
+        law = _law(stacked(self.posterior), column, form=self.spec.form)
         return ErrorLaw(self.spec.form, *(np.squeeze(v) for name, v in vars(law).items() if name != "form"))
 
     def draw(self, at: pd.DataFrame, loss: Floats, *, kind: str) -> Floats:
@@ -94,7 +95,8 @@ class ErrorFit:
         n_draws = self.posterior.sizes["chain"] * self.posterior.sizes["draw"]
         rng = np.random.default_rng([self.seed, 3])
         joined = np.arange(len(loss)) if len(loss) == n_draws else rng.integers(n_draws, size=len(loss))
-        law = _law(self.posterior, column, form=self.spec.form, draws=joined)
+        long = stacked(self.posterior)
+        law = _law(long, column, form=self.spec.form, draws=joined)
         # Beyond the fitted runs each task, on all training sets, goes on faster or more slowly than its law says.
         tasks = list(dict.fromkeys(task for task, _ in self.cells))
         pace = np.exp(self.spec.drift * rng.standard_normal((len(loss), len(tasks))))
@@ -102,10 +104,9 @@ class ErrorFit:
         smallest = self.posterior["smallest"].to_numpy()[column]
         error = law(np.where(loss < smallest, smallest - pace * (smallest - loss), loss))
         if kind == "run":
-            scatter = _flat(self.posterior["scatter"])[joined][:, column]
-            nu = _flat(self.posterior["nu"])[joined][:, None]
-            noise = rng.standard_normal(error.shape) / np.sqrt(rng.chisquare(nu, size=error.shape) / nu)
-            error = error + scatter * noise
+            scatter = long["scatter"].to_numpy()[joined][:, column]
+            nu = long["nu"].to_numpy()[joined][:, None]
+            error = error + scatter * noise(rng, error.shape, nu=nu)
         known = self.posterior["learned"].to_numpy()[column].astype(bool)
         return np.where(known, np.clip(error, 0.0, 1.0), np.nan)
 
@@ -130,11 +131,6 @@ class ErrorFit:
 
 
 def _law(posterior: xr.Dataset, column: Any, *, form: str, draws: Any = slice(None)) -> ErrorLaw:
-    """Laws of some cells, arrays of shape (draw, cell)."""
-    drawn = {name: _flat(posterior[name])[draws][:, column] for name in _LAW if name in posterior}
+    """Laws of some cells, arrays of shape (draw, cell), from stacked draws."""
+    drawn = {name: posterior[name].to_numpy()[draws][:, column] for name in _LAW if name in posterior}
     return ErrorLaw(form=form, reference=posterior["reference"].to_numpy()[column], **drawn)
-
-
-def _flat(values: xr.DataArray) -> Floats:
-    array = values.transpose("chain", "draw", ...).to_numpy()
-    return np.asarray(array.reshape(-1, *array.shape[2:]))

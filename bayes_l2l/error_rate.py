@@ -14,7 +14,6 @@ the error is near its ceiling, but ends at a floor.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any, Final
 
 from bayes_l2l.errors import SpecError, did_you_mean
 from bayes_l2l.laws import _lib, _logaddexp
-from bayes_l2l.spec import Prior, _folder, _only
+from bayes_l2l.spec import ERROR_PREFIX, Prior, _folder, _only, read_model
 
 #: What every form is made of: quantities that a model file has priors for, all along cells (task, training set).
 FORMS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -38,8 +37,6 @@ PREDICTORS: Final[Mapping[str, str]] = {
 }
 #: Endings that tell an error rate from the loss of the same task.
 ENDINGS: Final = ("_error", "_err", "_accuracy", "_acc")
-#: Models of errors are told from models of losses by the beginning of their name.
-PREFIX: Final = "error_"
 _DIMS: Final = ((), ("cell",), ("eval_set",), ("train_set",))
 _KEYS: Final = ("name", "title", "equation", "source", "form", "predictor", "priors", "likelihood")
 _LIKELIHOOD_KEYS: Final = ("scatter", "nu", "drift")
@@ -209,23 +206,14 @@ def load_error_spec(model: str | Path | ErrorSpec) -> ErrorSpec:
         return model
     path = Path(model)
     if path.suffix != ".toml":
-        path = _folder() / f"{PREFIX}{str(model).removeprefix(PREFIX)}.toml"
+        path = _folder() / f"{ERROR_PREFIX}{str(model).removeprefix(ERROR_PREFIX)}.toml"
         if not path.is_file():
             names = error_model_names()
             raise SpecError(
                 f"There is no model of errors {str(model)!r}; known are {', '.join(names)}, or a file that ends in "
                 f".toml{did_you_mean(str(model), names)}"
             )
-    try:
-        record = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpecError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: is not valid TOML ({error}).") from None
-    try:
-        return ErrorSpec.from_dict(record)
-    except SpecError as error:
-        raise SpecError(f"{path.name}: {error}") from None
+    return read_model(path, ErrorSpec.from_dict)
 
 
 def error_model_names() -> list[str]:
@@ -236,7 +224,7 @@ def error_model_names() -> list[str]:
     list of str
         Sorted.
     """
-    return sorted(path.stem for path in _folder().glob(f"{PREFIX}*.toml"))
+    return sorted(path.stem for path in _folder().glob(f"{ERROR_PREFIX}*.toml"))
 
 
 def _quantity(record: Any, where: str, *, along: tuple[tuple[str, ...], ...] = _DIMS) -> Prior:

@@ -5,7 +5,7 @@ What is said is here; the pictures are in `views.py`; how a page is made of them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -415,14 +415,7 @@ class _Report(View):
 
     def diagnostics(self) -> Section:
         """Whether the sampler did its work, and what is objected to."""
-        import pandas as pd
-
-        found, worst = self.fit.diagnostics, self.worst
-        how: dict[str, Callable[..., Any]] = {"rhat": np.nanmax, "ess_bulk": np.nanmin, "ess_tail": np.nanmin}
-        frame = pd.DataFrame({
-            "variable": [str(name) for name in found],
-            **{k: [float(f(v)) for v in found.sel(diagnostic=k).values()] for k, f in how.items()},
-        })  # fmt: skip
+        worst = self.worst
         total = self.fit.tree["sample_stats"]["diverging"].size
         said = (
             f"The chains {'agree' if worst['rhat'] <= 1.01 else 'do not quite agree'}: R-hat is at most "
@@ -438,7 +431,7 @@ class _Report(View):
             parts.append(
                 Gallery([residuals], "Dots: runs, in percent of the median law." + self.simulated, self.keys())
             )
-        parts.append(Table("diagnostics", "Worst value of every quantity", frame, {
+        parts.append(Table("diagnostics", "Worst value of every quantity", self.diagnosed, {
             "variable": ("quantity", str), "rhat": ("R-hat", decimals(3)), "ess_bulk": ("bulk ESS", decimals(0)),
             "ess_tail": ("tail ESS", decimals(0)),
         }, folded=True))  # fmt: skip

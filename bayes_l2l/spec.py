@@ -8,11 +8,11 @@ hierarchy), ``dims``, ``centered`` and ``transform``; a bare number fixes the qu
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf, isfinite
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from bayes_l2l.errors import SpecError, did_you_mean
 from bayes_l2l.laws import MEMBERS
@@ -48,6 +48,11 @@ RELATIONS: Final = {
     "train_to_test": "target i|j from source j|j",
     "test_to_test": "target i|j from source i|l",
 }
+
+#: Models of errors (`bayes_l2l.error_rate`) are told from models of losses by the beginning of their name.
+ERROR_PREFIX: Final = "error_"
+
+Spec = TypeVar("Spec")
 
 _POSITIVE: Final = ("sigma", "nu", "lam", "alpha", "beta")
 _PRIOR_KEYS: Final = ("dist", "kwargs", "dims", "centered", "transform")
@@ -382,6 +387,11 @@ def load_spec(model: str | Path | ModelSpec) -> ModelSpec:
                 f"There is no model {str(model)!r}; known are {', '.join(names)}, or a file that ends in .toml"
                 f"{did_you_mean(str(model), names)}"
             )
+    return read_model(path, ModelSpec.from_dict)
+
+
+def read_model(path: Path, read: Callable[[Mapping[str, Any]], Spec]) -> Spec:
+    """Read a model file by what checks its record; what is refused is said with the file's name."""
     try:
         record = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -389,7 +399,7 @@ def load_spec(model: str | Path | ModelSpec) -> ModelSpec:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: is not valid TOML ({error}).") from None
     try:
-        return ModelSpec.from_dict(record)
+        return read(record)
     except SpecError as error:
         raise SpecError(f"{path.name}: {error}") from None
 
@@ -402,7 +412,7 @@ def model_names() -> list[str]:
     list of str
         Sorted.
     """
-    return sorted(path.stem for path in _folder().glob("*.toml") if not path.stem.startswith("error_"))
+    return sorted(path.stem for path in _folder().glob("*.toml") if not path.stem.startswith(ERROR_PREFIX))
 
 
 def _folder() -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +17,7 @@ from bayes_l2l.page import Gallery, Picture, digits
 from bayes_l2l.plots import REACH
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -33,6 +34,7 @@ BANDS: Final = "shading: 50% and 90% intervals"
 #: Inches of one of several pictures side by side, and of one alone.
 PANEL: Final = (4.3, 3.3)
 ALONE: Final = (7.2, 4.6)
+_WORST: Final[Mapping[str, Callable[..., Any]]] = {"rhat": np.nanmax, "ess_bulk": np.nanmin, "ess_tail": np.nanmin}
 #: Draws that pictures are made of: enough for a line; tables use all.
 _DRAWN: Final = 500
 
@@ -127,11 +129,18 @@ class View:
         return " Simulated runs, not measured." if self.fit.sweep.simulated else ""
 
     @cached_property
-    def worst(self) -> dict[str, float]:
-        """Largest R-hat and smallest effective sample sizes."""
+    def diagnosed(self) -> pd.DataFrame:
+        """Largest R-hat and smallest effective sample sizes of every variable."""
+        import pandas as pd
+
         found = self.fit.diagnostics
-        how: dict[str, Callable[..., Any]] = {"rhat": np.nanmax, "ess_bulk": np.nanmin, "ess_tail": np.nanmin}
-        return {k: float(f([f(v) for v in found.sel(diagnostic=k).values()])) for k, f in how.items()}
+        of_kind = {k: [float(f(v)) for v in found.sel(diagnostic=k).values()] for k, f in _WORST.items()}
+        return pd.DataFrame({"variable": [str(name) for name in found], **of_kind})
+
+    @cached_property
+    def worst(self) -> dict[str, float]:
+        """The same of them all."""
+        return {k: float(f(self.diagnosed[k])) for k, f in _WORST.items()}
 
     @cached_property
     def divergences(self) -> int:
