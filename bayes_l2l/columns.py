@@ -5,6 +5,8 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from itertools import combinations
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,22 +20,28 @@ OPTIONAL_COLUMNS = ("loss_se", "metric", "n_items", "chance")
 LONG_COLUMNS = CORE_COLUMNS + OPTIONAL_COLUMNS
 MADE_COLUMNS = ("run_id", "flops")
 """Core columns that are made from the others where a table lacks them."""
+_VALUES = ("losses", "errors", "accuracies")
+_OF_TEXT = ("columns", *_VALUES, "own")
+_OF_NUMBERS = ("chance", "n_items")
 
 
 @dataclass(frozen=True)
 class ColumnMap:
     """How to read a table: which columns it is in, and which evaluation is each training set's own.
 
-    A map with ``losses`` or ``errors`` reads a wide table (one row a run), one without reads a long table
-    (one row a run and evaluation). It is written as a TOML file with the fields as keys and tables.
+    A map with ``losses``, ``errors`` or ``accuracies`` reads a wide table (one row a run), one without reads a long
+    table (one row a run and evaluation). It is written as a TOML file with the fields as keys and tables.
 
     Parameters
     ----------
     columns : mapping of str to str, optional
         Canonical name to the table's column. Columns that have their canonical name need no entry.
-    losses, errors : mapping of str to str, optional
-        Wide tables: evaluation to the column with its loss (nats per token) or error rate (fraction). An
-        evaluation stands in one of the two.
+    losses, errors, accuracies : mapping of str to str, optional
+        Wide tables: evaluation to the column with its loss (nats per token), error rate or accuracy (fractions; an
+        accuracy is read as the error rate 1 - accuracy). An evaluation stands in one of them.
+    chance, n_items : mapping of str to number, optional
+        Wide tables: error rate of guessing (0.75 with four answers) and number of questions of an evaluation in
+        ``errors`` or ``accuracies``.
     own : mapping of str to str, optional
         Training set to the evaluation on its own validation data. That evaluation is named by the training
         set everywhere, so that rows with ``eval_set == train_set`` are train losses.
@@ -53,6 +61,9 @@ class ColumnMap:
     columns: Mapping[str, str] = field(default_factory=dict)
     losses: Mapping[str, str] = field(default_factory=dict)
     errors: Mapping[str, str] = field(default_factory=dict)
+    accuracies: Mapping[str, str] = field(default_factory=dict)
+    chance: Mapping[str, float] = field(default_factory=dict)
+    n_items: Mapping[str, float] = field(default_factory=dict)
     own: Mapping[str, str] = field(default_factory=dict)
     use: Literal["all", "own"] = "all"
     keep: tuple[str, ...] | None = None
@@ -66,13 +77,14 @@ class ColumnMap:
     @property
     def wide(self) -> bool:
         """Whether the map reads a table with one row a run."""
-        return bool(self.losses or self.errors)
+        return bool(self.losses or self.errors or self.accuracies)
 
     @property
     def evaluations(self) -> dict[str, tuple[str, str]]:
         """Wide tables: evaluation to its column and metric."""
+        rates = {**self.errors, **self.accuracies}
         return {name: (column, "loss") for name, column in self.losses.items()} | {
-            name: (column, "error") for name, column in self.errors.items()
+            name: (column, "error") for name, column in rates.items()
         }
 
     @property
@@ -151,15 +163,16 @@ def as_column_map(columns: ColumnMap | Mapping[str, Any] | str | Path | None) ->
 def _type_faults(columns: ColumnMap) -> list[str]:
     """Return what is not of the right type; the content is looked at only if there is nothing of the kind."""
     faults = []
-    for name in ("columns", "losses", "errors", "own"):
+    for name in (*_OF_TEXT, *_OF_NUMBERS):
         table = getattr(columns, name)
+        kind = str if name in _OF_TEXT else int | float
         if not isinstance(table, Mapping):
             faults.append(f"{name} is {table!r}; it must be a table of name = 'column'")
         else:
             faults += [
-                f"{name}.{key} is {value!r}; it must be a string"
+                f"{name}.{key} is {value!r}; it must be a {'string' if kind is str else 'number'}"
                 for key, value in table.items()
-                if not isinstance(value, str)
+                if not isinstance(value, kind) or isinstance(value, bool)
             ]
     if columns.use not in ("all", "own"):
         faults.append(f"use is {columns.use!r}; it must be 'all' or 'own'")
@@ -177,16 +190,28 @@ def _content_faults(columns: ColumnMap) -> list[str]:
         if name not in known
     ]
     used: dict[str, str] = {}
-    for table in ("columns", "losses", "errors"):
+    for table in ("columns", *_VALUES):
         for name, column in getattr(columns, table).items():
             if column in used:
                 faults.append(f"column {column!r} stands for both {used[column]} and {table}.{name}")
             used[column] = f"{table}.{name}"
     faults += [
-        f"evaluation {name!r} stands in both [losses] and [errors]; give the two different names"
-        for name in columns.losses
-        if name in columns.errors
+        f"evaluation {name!r} stands in both [{one}] and [{other}]; give the two different names"
+        for one, other in combinations(_VALUES, 2)
+        for name in getattr(columns, one)
+        if name in getattr(columns, other)
     ]
+    rates = {*columns.errors, *columns.accuracies}
+    for table, top in (("chance", 1.0), ("n_items", inf)):
+        for name, value in getattr(columns, table).items():
+            if name not in rates:
+                faults.append(
+                    f"{table}.{name} is of no evaluation in [errors] or [accuracies]{did_you_mean(name, rates)}"
+                )
+            if not 0 < value <= top:
+                faults.append(
+                    f"{table}.{name} is {value:g}; it must be above 0{' and at most 1' if top == 1 else ''}"
+                )
     for train_set, evaluation in columns.own.items():
         if columns.wide and evaluation not in columns.losses:
             faults.append(

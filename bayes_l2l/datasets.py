@@ -83,7 +83,7 @@ _KNOWN = (
     ),
     Dataset(
         name="loss-to-loss",
-        title="six training sets, 529 runs and 6 large ones, 19 evaluations (arXiv 2411.12925)",
+        title="six training sets, 529 runs and 6 large ones, 19 losses and 11 error rates (arXiv 2411.12925)",
         licence="none stated; every user downloads it from its authors",
         source="https://github.com/KempnerInstitute/loss-to-loss-notebooks at commit 457ce81a",
         files=(

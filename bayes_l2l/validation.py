@@ -263,6 +263,11 @@ def _melt(
         notes = (Note("missing_cells", "info", message, {"blank": counts}),)
     long = long[~blank].reset_index(drop=True)
     long["loss"] = _losses(long, faults)
+    accuracy = long["eval_set"].isin(columns.accuracies)
+    long["loss"] = long["loss"].where(~accuracy, 1 - long["loss"])
+    for name in ("chance", "n_items"):
+        if known := getattr(columns, name):
+            long[name] = long["eval_set"].map(known).astype(float)
     return long, notes
 
 

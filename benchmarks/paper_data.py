@@ -97,7 +97,8 @@ class Runs:
     def load(cls) -> Runs:
         """Read them where `load_sweep` finds them."""
         name = "loss-to-loss"
-        return cls(l2l.load_sweep(name, eval_sets="all").table, l2l.large_runs(name, eval_sets="all").table)
+        both = (l2l.load_sweep(name, eval_sets="all"), l2l.large_runs(name, eval_sets="all"))
+        return cls(*(sweep.select(metric="loss").table for sweep in both))
 
     @cached_property
     def own(self) -> Runs:

@@ -249,10 +249,18 @@ def test_loss_to_loss(local):
 
 def test_loss_to_loss_with_all_evaluations(local):
     sweep = load_sweep("loss-to-loss", eval_sets="all")
-    assert len(sweep) == 529 * 19
-    assert len(sweep.eval_sets) == 19
+    assert len(sweep) == 529 * 30
+    assert len(sweep.select(metric="loss").eval_sets) == 19
     assert {*SETS, "c4", "fineweb_1T", "hellaswag", "mmlu_stem"} <= set(sweep.eval_sets)
     raw = pd.read_csv(local / "loss_to_loss" / "sweep.csv").set_index("id")
+    errors = sweep.select(metric="error")
+    assert len(errors.eval_sets) == 11
+    cell = errors.select(["starcoder"], ["sciq_error"]).table.set_index("run_id")
+    np.testing.assert_allclose(cell["loss"], 1 - raw.loc[cell.index, "eval/downstream/sciq_test_acc"], rtol=1e-12)
+    assert (set(cell["chance"]), set(cell["n_items"])) == ({0.75}, {1000})
+    # Every count of right answers is whole, but for HellaSwag, which the authors averaged otherwise.
+    counts = errors.table[errors.table["eval_set"] != "hellaswag_error"].eval("loss * n_items")
+    np.testing.assert_allclose(counts, counts.round(), atol=1e-3)
     cell = sweep.select(["fineweb-100b"], ["starcoder"]).table.set_index("run_id")["loss"]
     np.testing.assert_allclose(cell, raw.loc[cell.index, "eval/starcoder_val/CrossEntropyLoss"], rtol=1e-15)
 

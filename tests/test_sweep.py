@@ -499,10 +499,13 @@ def test_mapping_files_that_cannot_be_read(tmp_path):
     [
         (
             {"colums": {}},
-            "unknown key 'colums'; did you mean 'columns'? (known: columns, losses, errors, own, use, keep)",
+            "unknown key 'colums'; did you mean 'columns'? (known: columns, losses, errors, accuracies, chance, n_items, own, use, keep)",
         ),
         ({"columns": 3}, "columns is 3; it must be a table of name = 'column'"),
         ({"losses": {"a": 3}}, "losses.a is 3; it must be a string"),
+        ({"accuracies": {"a": "x"}, "chance": {"a": "half"}}, "chance.a is 'half'; it must be a number"),
+        ({"accuracies": {"a": "x"}, "chance": {"a": 75}}, "chance.a is 75; it must be above 0 and at most 1"),
+        ({"losses": {"a": "x"}, "n_items": {"a": 10}}, "n_items.a is of no evaluation in [errors] or [accuracies]"),
         ({"use": "mine"}, "use is 'mine'; it must be 'all' or 'own'"),
         ({"keep": "seed"}, "keep is 'seed'; it must be a list of column names"),
         ({"keep": [1]}, "keep is (1,); it must be a list of column names"),
@@ -696,3 +699,23 @@ def test_refused_points(csv):
         "row 2, column 'train_set': blank",
         "row 2, column 'params': 0 must be above 0",
     )
+
+
+def test_accuracies_are_read_as_error_rates(tmp_path):
+    path = tmp_path / "wide.csv"
+    path.write_text("data,N,D,web,quiz\na,1e6,2e7,3.5,0.25\na,2e6,4e7,3.1,0.375\n")
+    columns = {
+        "columns": {"train_set": "data", "params": "N", "tokens": "D"},
+        "losses": {"web": "web"},
+        "accuracies": {"quiz_error": "quiz"},
+        "chance": {"quiz_error": 0.75},
+        "n_items": {"quiz_error": 80},
+    }
+    table = read_sweep(path, columns=columns).table
+    errors = table[table["metric"] == "error"]
+    assert errors["loss"].tolist() == [0.75, 0.625]
+    assert (set(errors["chance"]), set(errors["n_items"])) == ({0.75}, {80.0})
+    assert table.loc[table["metric"] == "loss", "chance"].isna().all()
+    path.write_text("data,N,D,web,quiz\na,1e6,2e7,3.5,25\na,2e6,4e7,3.1,37.5\n")
+    with pytest.raises(TableError, match="column 'quiz': 25"):
+        read_sweep(path, columns=columns)
