@@ -188,6 +188,7 @@ def slopes_of(fit: l2l.Fit) -> list[dict[str, Any]]:
     first, last = min(MULTIPLES), max(MULTIPLES)
     change = (slopes[last] - slopes[first]) / np.log10(last / first)
     shown = {"alpha - beta": law.alpha - law.beta, "slope's change per tenfold M": change}
+    shown |= {"gamma": law.gamma}
     shown |= {f"slope at M = {multiple:g}": value for multiple, value in slopes.items()}
     rows = []
     for quantity, draws in shown.items():
@@ -251,10 +252,10 @@ def as_markdown(found: Mapping[str, Any]) -> list[str]:
             "",
         ]
         table = rows.assign(
-            shown=[f"{r.median:.3f} ({r.low:.3f} to {r.high:.3f})" for r in rows.itertuples()],
+            shown=[_interval(row.low, row.median, row.high) for row in rows.itertuples()],
             label=[r.quantity if r.of.startswith("mean") else f"{r.quantity}, {r.of}" for r in rows.itertuples()],
         )
-        wide = table.set_index(["label", "model"])["shown"].unstack().loc[table["label"].unique()]  # noqa: PD010
+        wide = table.set_index(["label", "model"])["shown"].unstack(fill_value="").loc[table["label"].unique()]  # noqa: PD010
         models = list(table["model"].unique())
         lines += ["| | " + " | ".join(models) + " |", "|" + "---|" * (1 + len(models))]
         lines += [f"| {label} | " + " | ".join(wide.loc[label, models]) + " |" for label in wide.index]
@@ -269,6 +270,13 @@ def as_markdown(found: Mapping[str, Any]) -> list[str]:
             f"{row['crps']:.2f} | {row['coverage50']:.0f} | {row['coverage90']:.0f} | {row['width90']:.1f} |"
         )
     return lines
+
+
+def _interval(low: float, median: float, high: float) -> str:
+    """Median and interval; one number where the form of the law fixes it."""
+    if high - low < 1e-12:
+        return f"{median:.3g}" if abs(median) > 1e-12 else "0"
+    return f"{median:.3f} ({low:.3f} to {high:.3f})"
 
 
 def _window(least: float) -> str:
