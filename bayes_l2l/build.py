@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayes_l2l.errors import DataError
-from bayes_l2l.laws import D0, Law, from_reference, log_reducible
+from bayes_l2l.laws import D0, Law, _lib, from_reference, log_reducible
 
 if TYPE_CHECKING:
     import pymc as pm
@@ -238,23 +238,22 @@ def log_density(residual: Any, *, observed: Any, variance: Any, shared: Any) -> 
 
     Parameters
     ----------
-    residual, observed : tensor, shape (point, cell)
+    residual, observed : tensor or ndarray, shape (..., point, cell)
         Residuals of log loss (0 where there is none), and 1 where there is one.
-    variance : tensor, shape (point, cell)
+    variance : tensor or ndarray, shape (..., point, cell)
         Variance of each on its own.
-    shared : tensor, shape (point, cell)
+    shared : tensor or ndarray, shape (..., point, cell)
         What one standard deviation of the point's own deviation moves each of them by.
 
     Returns
     -------
-    tensor, shape (point,)
+    same kind as the inputs, shape (..., point)
     """
-    import pytensor.tensor as pt
-
+    log = _lib(residual, variance, shared).log
     precision = observed / variance
-    gain = 1 + (shared**2 * precision).sum(axis=1)
-    quadratic = (residual**2 * precision).sum(axis=1) - (shared * residual * precision).sum(axis=1) ** 2 / gain
-    log_det = (observed * pt.log(2 * np.pi * variance)).sum(axis=1) + pt.log(gain)
+    gain = 1 + (shared**2 * precision).sum(axis=-1)
+    quadratic = (residual**2 * precision).sum(axis=-1) - (shared * residual * precision).sum(axis=-1) ** 2 / gain
+    log_det = (observed * log(2 * np.pi * variance)).sum(axis=-1) + log(gain)
     return -0.5 * (quadratic + log_det)
 
 

@@ -1,4 +1,4 @@
-"""Pictures: what can be drawn of a fit, by name; drawn by `plots`, `relations` and `chains`."""
+"""Pictures: what can be drawn of a fit, by name; drawn by `plots`, `relations`, `multiples` and `chains`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ HOME: Final = {
     "test_to_test": "relations",
     "train_to_test": "relations",
     "train_to_train": "relations",
+    "errors": "multiples",
+    "multiples": "multiples",
     "energy": "chains",
     "traces": "chains",
 }

@@ -8,6 +8,15 @@ more for the error), ``whole`` all runs that are not held out, by the default mo
     python benchmarks/overtraining.py few --output benchmarks/results
     python benchmarks/overtraining.py whole --output benchmarks/results
 
+``bootstrap`` forecasts both by the recipe of that paper and resampled runs, for the tables of the other two
+(`overtraining_bootstrap`)::
+
+    python benchmarks/overtraining.py bootstrap
+
+``slope`` asks among the fitted runs whether the slope is the same for every M (`overtraining_slope`)::
+
+    python benchmarks/overtraining.py slope --chains 2 --tune 600
+
 Forms, priors and thresholds were chosen on hindcasts among the other runs (models/README.md).
 """
 
@@ -26,13 +35,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, only this folder is on the path
+
 import bayes_l2l as l2l
+from bayes_l2l import baselines
 from bayes_l2l.datasets import large_runs
 from bayes_l2l.forecast import Forecast
 from bayes_l2l.scores import crps_draws
 from bayes_l2l.sweep import Sweep
+from benchmarks import overtraining_bootstrap, overtraining_slope
 
 LOSS, ERROR = "c4_val", "avg_17"
+#: Of the bootstrap: the paper's, and the package's own of the same law.
+RECIPES = ("least squares", "robust")
+POINT = ["train_set", "eval_set", "params", "tokens"]
 #: Relative errors (%) of the recipe of arXiv 2403.08540 by (train_set, millions of parameters): loss, 17-task error.
 #: Those of rpj are published; the others are the same recipe on their other two sets.
 THEIRS = {
@@ -44,11 +60,16 @@ THEIRS = {
     ("rw_original", 1440): (0.005, 5.62),
 }
 
+#: Parts that are no table of forecasts: what they ask, what makes them, and their tables.
+ALONE = {
+    "slope": ("is the slope the same for every M?", overtraining_slope.slope, overtraining_slope.as_markdown),
+}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one part and write what it found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("few", "whole"))
+    parser.add_argument("part", choices=("few", "whole", "bootstrap", *ALONE))
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--tune", type=int, default=1000)
@@ -57,15 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     started = perf_counter()
     settings = {"draws": args.draws, "tune": args.tune, "chains": args.chains, "random_seed": args.seed}
-    rows, fits = {"few": few, "whole": whole}[args.part](settings)
+    found = ALONE[args.part][1](settings) if args.part in ALONE else _forecasts(args.part, settings)
     found = {
-        "rows": json.loads(rows.to_json(orient="records", double_precision=6)),
-        "fits": fits,
         "seconds": round(perf_counter() - started),
         "settings": settings,
         "machine": f"{platform.system()} {platform.machine()}",
         "versions": {name: version(name) for name in ("pymc", "nutpie")},
-    }
+    } | found
     path = args.output / "overtraining.json"
     record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     record[args.part] = found
@@ -73,6 +92,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     (args.output / "overtraining.md").write_text(as_markdown(record), encoding="utf-8")
     sys.stdout.write(as_markdown({args.part: found}))
     return 0
+
+
+def _forecasts(part: str, settings: dict[str, Any]) -> dict[str, Any]:
+    if part == "bootstrap":
+        seed = settings["random_seed"]
+        found: dict[str, Any] = {"settings": {"resamples": overtraining_bootstrap.RESAMPLES, "random_seed": seed}}
+        rows = bootstrapped(seed)
+    else:
+        rows, fits = {"few": few, "whole": whole}[part](settings)
+        found = {"fits": fits}
+    return {"rows": json.loads(rows.to_json(orient="records", double_precision=6))} | found
 
 
 def few(settings: dict[str, Any]) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
@@ -101,6 +131,26 @@ def whole(settings: dict[str, Any]) -> tuple[pd.DataFrame, list[dict[str, Any]]]
     return _beside(forecast.draws, ahead, metric), [_of_fit(fit)]
 
 
+def bootstrapped(seed: int) -> pd.DataFrame:
+    """Both parts by the recipe of the paper and a bootstrap of its runs; single tasks are left out."""
+    table, parts = l2l.load_sweep("gadre").table, []
+    for part in ("few", "whole"):
+        losses = errors = table
+        if part == "few":
+            losses, errors = (table[table[f"used_in_paper_{what}_fit"] == 1] for what in ("loss", "error"))
+        ahead = large_runs("gadre", eval_sets="all").table
+        kept = ahead["eval_set"].isin([LOSS, ERROR])
+        if part == "whole":
+            kept |= (ahead["metric"] == "loss") | (ahead["eval_set"] == "avg_46")
+        ahead = ahead[kept]
+        draws, failed = overtraining_bootstrap.forecasts(losses, errors, ahead, seed=seed)
+        parts.append(_beside(draws, ahead, ahead["metric"]).assign(part=part, recipe=RECIPES[0], failed=failed))
+    losses = ahead[ahead["metric"] == "loss"]
+    robust = baselines.bootstrap(table, law="overtraining", seed=seed).draw(losses[POINT])
+    parts.append(_beside(robust.draws, losses, "loss").assign(part="whole", recipe=RECIPES[1]))
+    return pd.concat(parts, ignore_index=True)
+
+
 def _errors_alone(sweep: Sweep, settings: dict[str, Any]) -> Any:
     from bayes_l2l.error_build import fit_errors
     from bayes_l2l.error_rate import load_error_spec
@@ -118,7 +168,7 @@ def _beside(draws: np.ndarray, ahead: pd.DataFrame, metric: Any) -> pd.DataFrame
     """Median, 90% interval and CRPS of every forecast beside what happened; blank where nothing was forecast."""
     y = ahead["loss"].to_numpy()
     low, median, high = np.quantile(draws, [0.05, 0.5, 0.95], axis=0)
-    frame = ahead[["train_set", "eval_set", "params", "tokens"]].assign(metric=metric, actual=y, median=median)
+    frame = ahead[POINT].assign(metric=metric, actual=y, median=median)
     frame = frame.assign(low=low, high=high, error_pct=100 * np.abs(median - y) / y, width_pct=100 * (high - low) / y)
     held = np.where(np.isnan(median), np.nan, (low <= y) & (y <= high))
     return frame.assign(held=held, crps_pct=100 * crps_draws(draws, y) / y)
@@ -132,23 +182,39 @@ def as_markdown(record: dict[str, Any]) -> str:
     """The tables, from what is stored."""
     lines = ["# Over-training and downstream error (arXiv 2403.08540)", "", "Made by `benchmarks/overtraining.py`."]
     for part, found in record.items():
+        if part in ALONE:
+            lines += ["", f"## `{part}`: {ALONE[part][0]}", "", *ALONE[part][2](found), "", _made(found)]
+            lines += [f"- {note}" for note in found["notes"]]
+            continue
+        if part == "bootstrap":  # in the tables of the parts that it is set beside
+            continue
         rows = pd.DataFrame(found["rows"])
+        habit = _habit(record, part)
+        if habit is not None:
+            rows = rows.merge(habit, on=POINT, how="left", validate="one_to_one", suffixes=("", "_habit"))
         what = {"few": "their own fit runs", "whole": "all runs that are not held out"}[part]
         lines += ["", f"## `{part}`: {what}", ""]
-        lines += [
-            "| run | evaluation | actual | median | 90% interval | error % | theirs % | held |",
-            "|" + "---|" * 8,
+        columns = ["run", "evaluation", "actual", "median", "90% interval", "error %", "theirs %", "CRPS %", "held"]
+        columns += [
+            f"bootstrap: {name}" for name in ("90% interval", "error %", "CRPS %", "held") if habit is not None
         ]
+        lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
         head = rows[rows["eval_set"].isin([LOSS, ERROR])]
         for row in head.sort_values(["eval_set", "train_set", "params"]).itertuples():
             theirs = THEIRS[row.train_set, round(row.params / 1e6)][row.eval_set == ERROR]
             run = f"{row.train_set} {row.params / 1e9:.1f}B/{row.tokens / 1e9:.0f}B"
-            lines.append(
-                f"| {run} | {row.eval_set} | {row.actual:.3f} | "
-                f"{row.median:.3f} | {row.low:.3f} to {row.high:.3f} | {row.error_pct:.2f} | {theirs:g} | "
-                f"{'yes' if row.held else 'no'} |"
-            )
-        lines += ["", "| rows | n | forecast | error % | CRPS % | 90% holds % | width % |", "|" + "---|" * 7]
+            cells = [run, row.eval_set, f"{row.actual:.3f}", f"{row.median:.3f}", f"{row.low:.3f} to {row.high:.3f}"]
+            cells += [f"{row.error_pct:.2f}", f"{theirs:g}", f"{row.crps_pct:.2f}", "yes" if row.held else "no"]
+            if habit is not None:
+                cells += [f"{row.low_habit:.3f} to {row.high_habit:.3f}", f"{row.error_pct_habit:.2f}"]
+                cells += [f"{row.crps_pct_habit:.2f}", "yes" if row.held_habit else "no"]
+            lines.append("| " + " | ".join(cells) + " |")
+        means = {"error_pct": ("error %", 2), "crps_pct": ("CRPS %", 2), "held": ("90% holds %", 0)}
+        means |= {"width_pct": ("width %", 1)}
+        columns = ["rows", "n", "forecast", *(name for name, _ in means.values())]
+        if habit is not None:
+            columns += [f"bootstrap: {name}" for name, _ in means.values()]
+        lines += ["", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
         single = (rows["metric"] == "error") & ~rows["eval_set"].str.startswith("avg")
         groups = {
             LOSS: rows["eval_set"] == LOSS,
@@ -159,16 +225,60 @@ def as_markdown(record: dict[str, Any]) -> str:
         for name, of in groups.items():
             part_rows = rows[of]
             if len(part_rows):
-                means = part_rows[["error_pct", "crps_pct", "held", "width_pct"]].astype(float).mean()
-                held = 100 * means["held"]
-                lines.append(
-                    f"| {name} | {len(part_rows)} | {part_rows['median'].notna().sum()} | {means['error_pct']:.2f} | "
-                    f"{means['crps_pct']:.2f} | {held:.0f} | {means['width_pct']:.1f} |"
-                )
-        lines += ["", f"{found['settings']}; {found['seconds']} s, {found['machine']}, {found['versions']}."]
+                cells = [name, str(len(part_rows)), str(part_rows["median"].notna().sum())]
+                for suffix in ("", "_habit") if habit is not None else ("",):
+                    for column, (_, digits) in means.items():
+                        mean = part_rows[column + suffix].astype(float).mean() * (100 if column == "held" else 1)
+                        cells.append("" if np.isnan(mean) else f"{mean:.{digits}f}")
+                lines.append("| " + " | ".join(cells) + " |")
+        if habit is not None:
+            lines += ["", _failures(habit)]
+        if part == "whole" and habit is not None:
+            lines += ["", _robust(record)]
+        lines += ["", _made(found)]
         for fit in found["fits"]:
             lines += [f"- {note}" for note in fit["notes"]]
     return "\n".join(lines) + "\n"
+
+
+def _habit(record: dict[str, Any], part: str) -> pd.DataFrame | None:
+    """Forecasts of the bootstrap for a part, if they were made."""
+    if "bootstrap" not in record:
+        return None
+    rows = pd.DataFrame(record["bootstrap"]["rows"])
+    return rows[(rows["part"] == part) & (rows["recipe"] == RECIPES[0])]
+
+
+def _failures(habit: pd.DataFrame) -> str:
+    """What share of the resamples determined no law."""
+    shares = []
+    for law, metric in (("Eq. 4", "loss"), ("Eq. 5", "error")):
+        failed = 100 * habit.loc[habit["metric"] == metric, "failed"]
+        shares.append(
+            f"{law} " + " to ".join(dict.fromkeys(f"{of:.0f}" for of in (failed.min(), failed.max()))) + "%"
+        )
+    return (
+        "Bootstrap: the recipe of the paper (least squares of losses and of errors), refitted to resampled runs, "
+        f"and a residual. Resamples that determined no law, and were left out: {', '.join(shares)}."
+    )
+
+
+def _robust(record: dict[str, Any]) -> str:
+    """How the package's own point fit of the same law does, with its bootstrap."""
+    rows = pd.DataFrame(record["bootstrap"]["rows"])
+    robust = rows[rows["recipe"] == RECIPES[1]]
+    said = []
+    for name, of in {"all losses": robust, LOSS: robust[robust["eval_set"] == LOSS]}.items():
+        means = of[["error_pct", "crps_pct", "held", "width_pct"]].astype(float).mean()
+        said.append(
+            f"{name}: error {means['error_pct']:.2f}%, CRPS {means['crps_pct']:.2f}%, 90% holds "
+            f"{100 * means['held']:.0f}%, width {means['width_pct']:.1f}%"
+        )
+    return f"Eq. 4 by the least Huber loss of log residuals instead, in `bayes_l2l.baselines`. {'; '.join(said)}."
+
+
+def _made(found: dict[str, Any]) -> str:
+    return f"{found['settings']}; {found['seconds']} s, {found['machine']}, {found['versions']}."
 
 
 if __name__ == "__main__":

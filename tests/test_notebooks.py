@@ -64,7 +64,8 @@ def outputs(notebook: Any, kind: str) -> list[Any]:
 
 
 def reads_public_data(notebook: Any) -> bool:
-    return any('"loss-to-loss"' in cell.source for cell in code_cells(notebook))
+    names = ('"loss-to-loss"', '"gadre"')
+    return any(name in cell.source for cell in code_cells(notebook) for name in names)
 
 
 def test_there_are_notebooks():

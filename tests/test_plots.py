@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from synthetic import synthetic_fit
 
-from bayes_l2l import chains, drawing, plots, relations
+from bayes_l2l import chains, drawing, multiples, plots, relations
 from bayes_l2l.datasets import large_runs
 from bayes_l2l.errors import DataError
 from bayes_l2l.fits import Fit
@@ -340,7 +340,7 @@ def test_pictures_go_where_they_are_told(handmade):
 
 PICTURES = [
     (name, module)
-    for module in (plots, relations, chains)
+    for module in (plots, relations, multiples, chains)
     for name, draw in vars(module).items()
     if inspect.isfunction(draw)
     and draw.__module__ == module.__name__
