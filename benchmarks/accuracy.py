@@ -41,7 +41,7 @@ Floats = npt.NDArray[np.float64]
 PREDICTORS = ("task", "shared", "own")
 SMALL, LARGE = 2.1e18, 2.2e19
 SHARPNESS = 100.0
-N_BOOT = 100
+N_BOOT, N_RESIDUALS = 30, 4
 CELL = ["eval_set", "train_set"]
 
 
@@ -104,6 +104,7 @@ def one_predictor(
     if chain:
         losses = through_law(fitted, learned, errors, settings)
         draws["richards", "forecast"] = errors.draw(learned, losses, kind="run")
+    sys.stderr.write(f"{predictor}: sampled\n")
     for name, law in (("Eq. 10", power), ("Eq. 11", soft_minimum)):
         draws[name, "measured"] = bootstrap(law, data, learned, seed=settings.seed)
     rows = [
@@ -178,9 +179,9 @@ def fit_point(law: Callable[..., Floats], loss: Floats, error: Floats, chance: f
 
 
 def bootstrap(law: Callable[..., Floats], data: ErrorData, ahead: pd.DataFrame, *, seed: int) -> Floats:
-    """Draws (boot, row) of the errors by refits to resampled runs, with a residual added."""
+    """Draws (boot x residual, row) of the errors by refits to resampled runs, with residuals added."""
     rng = np.random.default_rng(seed)
-    draws = np.full((N_BOOT, len(ahead)), np.nan)
+    draws = np.full((N_BOOT, N_RESIDUALS, len(ahead)), np.nan)
     place = ahead.assign(place=range(len(ahead)))
     for (task, train), rows in place.groupby(CELL):
         column = data.cells.index((str(task), str(train)))
@@ -195,8 +196,9 @@ def bootstrap(law: Callable[..., Floats], data: ErrorData, ahead: pd.DataFrame, 
             picked = rng.integers(len(loss), size=len(loss))
             refit = fit_point(law, loss[picked], error[picked], chance, point)
             inside = np.maximum(at, -np.exp(refit[1]))  # at E and below it the error is M
-            draws[boot, rows["place"]] = law(inside, refit, chance) + rng.choice(residuals, len(at))
-    return draws
+            noise = rng.choice(residuals, (N_RESIDUALS, len(at)))
+            draws[boot, :, rows["place"]] = (law(inside, refit, chance) + noise).T
+    return draws.reshape(-1, len(ahead))
 
 
 # What was found

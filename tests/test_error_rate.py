@@ -412,8 +412,11 @@ def test_unknown_tasks_are_refused():
 def test_the_law_is_recovered_and_chance_is_recognised():
     sweep = Sweep.from_table(runs())
     settings = SamplerSettings(draws=300, tune=500, chains=2, seed=3, target_accept=0.95)
-    # Without what the law may depart by beyond the runs: one loss lies there.
-    errors, _ = fit_errors(sweep, spec=replace(RICHARDS, predictor="text", drift=0.0), settings=settings)
+    # Without what the law may depart by, beyond the runs or amid them.
+    record = RICHARDS.to_dict()
+    record["likelihood"] |= {"discrepancy": 0.0, "drift": 0.0}
+    spec = ErrorSpec.from_dict(record | {"predictor": "text"})
+    errors, _ = fit_errors(sweep, spec=spec, settings=settings)
     assert errors.learned == {
         ("coin", "code"): False, ("coin", "web"): False, ("quiz", "code"): True, ("quiz", "web"): True,
     }  # fmt: skip
