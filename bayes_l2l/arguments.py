@@ -93,8 +93,8 @@ def _add_fit(commands: Commands) -> None:
     parser.add_argument(
         "--error-model",
         metavar="NAME|FILE.toml",
-        default="error_logistic",
-        help="model of the table's error rates as a function of loss, or `none` (error_logistic)",
+        default="error_richards",
+        help="model of the table's error rates as a function of loss, or `none` (error_richards)",
     )
     _add_columns(parser)
     _add_draws(parser)

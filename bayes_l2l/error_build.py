@@ -38,7 +38,7 @@ LEAST_GAIN: Final = 0.02
 _NEIGHBOURS: Final = 1.4826 / np.sqrt(2)
 #: Least scatter: some tasks have the same error in nearly every run, which a scatter of 0 would explain.
 _LEAST: Final = 0.002
-_TARGET_ACCEPT: Final = 0.9
+_TARGET_ACCEPT: Final = 0.95
 _RUN: Final = ["train_set", "run_id"]
 _FEWEST_TO_COMPARE: Final = 10
 #: What the draws of every form hold of a cell.
@@ -329,11 +329,15 @@ def build_errors(spec: ErrorSpec, data: ErrorData) -> pm.Model:
         law = {"ceiling": ceiling, "level": drawn["level"], "slope": slope}
         if "floor" in drawn:
             law["floor"] = ceiling * drawn["floor"]
-        if spec.form == "logistic":
-            # Runs above the floor know how the fall begins, (1 - floor) exp(u), and its slope on the way from there
-            # to the middle, where it is less by 1 - floor: the priors are on these, which decides how NUTS goes.
-            left = pt.log1p(-drawn["floor"])
-            law |= {"level": drawn["level"] - left, "slope": slope * pt.exp(-left / 2)}
+        if spec.form == "richards":
+            # Runs know log(-log(err / ceiling)) and its slope at the reference, whatever the shape: the priors are on
+            # these, which decides how NUTS goes.
+            fallen = drawn["shape"] * pt.exp(drawn["level"])  # log(1 + s exp(u))
+            law |= {
+                "level": fallen + pt.log(-pt.expm1(-fallen)) - pt.log(drawn["shape"]),
+                "slope": slope * fallen / -pt.expm1(-fallen),
+                "shape": drawn["shape"],
+            }
         if spec.form == "power":
             law |= {"E": known["smallest"] * drawn["E_fraction"], "sharpness": drawn["sharpness"]}
         curve = ErrorLaw(form=spec.form, reference=known["reference"], **law)(known["loss"])
@@ -343,7 +347,9 @@ def build_errors(spec: ErrorSpec, data: ErrorData) -> pm.Model:
             pm.Deterministic(name, along, dims="cell")
         pm.Deterministic("nu", pt.as_tensor(nu))
         inside = pt.clip(curve, 0.0, 1.0)
-        noise = pt.sqrt(scatter**2 + _LEAST**2 + known["per_item"] * inside * (1 - inside))
+        above = pt.maximum(known["loss"] - known["reference"], 0.0)
+        off = value("discrepancy", spec.discrepancy) * known["chance"] * above
+        noise = pt.sqrt(scatter**2 + _LEAST**2 + off**2 + known["per_item"] * inside * (1 - inside))
         density = pm.logp(pm.StudentT.dist(nu=nu, sigma=noise), known["error"] - curve)
         pm.Potential("log_likelihood", (known["observed"] * density).sum())
     return model

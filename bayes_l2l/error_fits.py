@@ -23,7 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 #: Groups of a fit's file that belong to the errors: draws, statistics of the sampler, and diagnostics.
 GROUPS: Final = ("error_posterior", "error_sample_stats", "error_diagnostics")
-_LAW: Final = ("ceiling", "level", "slope", "floor", "E", "sharpness")
+_LAW: Final = ("ceiling", "level", "slope", "floor", "E", "sharpness", "shape")
 
 
 @dataclass(frozen=True, eq=False, repr=False)

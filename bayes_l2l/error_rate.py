@@ -3,13 +3,14 @@
 An error rate stays at a ceiling, near chance, until the loss is low enough, and falls from there. Three forms, with u
 the progress beyond the loss x0 amid the runs::
 
-    exponential   err = eps - k exp(-g L) = ceiling (1 - exp(u)),     u = level + rate (x0 - L)
-    logistic      err = floor + (ceiling - floor) / (1 + exp(u))
+    exponential   err = eps - k exp(-g L) = ceiling (1 - exp(u)),     u = level + slope (x0 - L)
+    richards      err = ceiling (1 + s exp(u))^(-1/s)
     power         err = softmin(K (L - E)^kappa + M, ceiling),        K (L - E)^kappa = (ceiling - M) exp(-u),
                                                                       u = level + kappa log((x0 - E) / (L - E))
 
-The first is Eq. 5 of arXiv 2403.08540; the last Eq. 10 and 11 of arXiv 2411.12925; the second is the first as long as
-the error is near its ceiling, but ends at a floor.
+The first is Eq. 5 of arXiv 2403.08540; the last Eq. 10 and 11 of arXiv 2411.12925. The second, Richards' growth
+curve, is the first as long as the error is near its ceiling, and its shape s says how the fall goes on: as Gompertz'
+curve (s near 0), as a logistic curve (1), or levelling off early (above); it never passes 0.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from bayes_l2l.spec import ERROR_PREFIX, Prior, _folder, _only, read_model
 #: What every form is made of: quantities that a model file has priors for, all along cells (task, training set).
 FORMS: Final[Mapping[str, tuple[str, ...]]] = {
     "exponential": ("ceiling", "level", "rate"),
-    "logistic": ("ceiling", "level", "rate", "floor"),
+    "richards": ("ceiling", "level", "rate", "shape"),
     "power": ("ceiling", "level", "kappa", "floor", "E_fraction", "sharpness"),
 }
 #: Losses that error can be a function of; any other word is the name of one evaluation.
@@ -39,7 +40,7 @@ PREDICTORS: Final[Mapping[str, str]] = {
 ENDINGS: Final = ("_error", "_err", "_accuracy", "_acc")
 _DIMS: Final = ((), ("cell",), ("eval_set",), ("train_set",))
 _KEYS: Final = ("name", "title", "equation", "source", "form", "predictor", "priors", "likelihood")
-_LIKELIHOOD_KEYS: Final = ("scatter", "nu", "drift")
+_LIKELIHOOD_KEYS: Final = ("scatter", "nu", "discrepancy", "drift")
 #: Least distance of a loss from E, as a part of that of the reference: below, the error is at its floor.
 _NEAREST: Final = 1e-6
 
@@ -61,11 +62,13 @@ class ErrorLaw:
     slope : float or array
         ``rate`` (per nat) or, in the form "power", ``kappa``.
     floor : float or array
-        Of "logistic" and "power": the error that is left in the end (M).
+        Of "power": the error that is left in the end (M).
     E : float or array
         Of "power": irreducible entropy of the loss (nats/token), where the error is M.
     sharpness : float or array
         Of "power": how sharply it leaves the ceiling (soft minimum -log(exp(-s a) + exp(-s ceiling)) / s).
+    shape : float or array
+        Of "richards": s, above 0; the larger, the sooner it levels off.
     """
 
     form: str
@@ -76,6 +79,7 @@ class ErrorLaw:
     floor: Any = 0.0
     E: Any = 0.0
     sharpness: Any = 1.0
+    shape: Any = 1.0
 
     def __call__(self, loss: Any) -> Any:
         """Error rate at a loss (nats/token), at most the ceiling; "exponential" has no lower bound."""
@@ -87,8 +91,7 @@ class ErrorLaw:
         u = self.level + self.slope * (self.reference - loss)
         if self.form == "exponential":
             return self.ceiling * (1 - lib.exp(u))
-        part = 0.5 * (1 - lib.tanh(0.5 * u))  # 1/(1 + exp(u)) without overflow
-        return self.floor + (self.ceiling - self.floor) * part
+        return self.ceiling * lib.exp(-_logaddexp(0.0, u + lib.log(self.shape)) / self.shape)
 
 
 @dataclass(frozen=True)
@@ -99,18 +102,23 @@ class ErrorSpec:
     ----------
     name, title, equation, source : str
         What it is called, what it is, its equation in text and where that comes from.
-    form : {"exponential", "logistic", "power"}
+    form : {"exponential", "richards", "power"}
         The closed form (`FORMS`).
     predictor : str
         The loss that error is a function of: a key of `PREDICTORS`, or the name of an evaluation.
     priors : mapping of str to Prior
         Of the form's quantities: ``ceiling`` (what it differs from chance by, on the logit scale), ``level``,
-        ``rate`` or ``kappa``, ``floor`` (over the ceiling), and of "power" ``E_fraction`` (of the smallest loss)
-        and ``sharpness``. A prior varies along cell, eval_set (task), train_set, or not at all.
+        ``rate`` or ``kappa``, of "richards" ``shape``, and of "power" ``floor`` (over the ceiling), ``E_fraction``
+        (of the smallest loss) and ``sharpness``. ``level`` and ``rate`` of "richards" are log(-log(err / ceiling))
+        and its slope (per nat) at the reference loss. A prior varies along cell, eval_set (task), train_set, or not
+        at all.
     scatter : Prior
         Scale of the error of a run about its law, besides the binomial noise of ``n_items`` questions.
     nu : Prior
         Degrees of freedom of its Student t distribution.
+    discrepancy : Prior
+        Runs need not lie on the law where their loss is above the reference: additional scale of their error, over
+        chance, per nat of loss above it.
     drift : float
         Beyond the fitted runs, progress in loss counts exp(drift z) as much, z standard normal, for each task: no
         closed form is that of every task.
@@ -125,6 +133,7 @@ class ErrorSpec:
     priors: Mapping[str, Prior]
     scatter: Prior
     nu: Prior
+    discrepancy: Prior
     drift: float
 
     @classmethod
@@ -173,6 +182,7 @@ class ErrorSpec:
             priors={name: _quantity(prior, f"priors.{name}") for name, prior in record["priors"].items()},
             scatter=_quantity(likelihood["scatter"], "likelihood.scatter"),
             nu=_quantity(likelihood["nu"], "likelihood.nu", along=((),)),
+            discrepancy=_quantity(likelihood.get("discrepancy", 0.0), "likelihood.discrepancy"),
             drift=float(drift),
         )
 
@@ -180,12 +190,13 @@ class ErrorSpec:
         """Plain types, as in the file; `from_dict` reads them back."""
         text = {key: getattr(self, key) for key in ("name", "title", "equation", "source", "form", "predictor")}
         priors = {name: prior.to_dict() for name, prior in self.priors.items()}
-        likelihood = {"scatter": self.scatter.to_dict(), "nu": self.nu.to_dict(), "drift": self.drift}
+        given = {name: getattr(self, name).to_dict() for name in ("scatter", "nu", "discrepancy")}
+        likelihood = {**given, "drift": self.drift}
         return {**text, "priors": priors, "likelihood": likelihood}
 
 
 def load_error_spec(model: str | Path | ErrorSpec) -> ErrorSpec:
-    """Read a model of errors by name ("error_logistic" or "logistic"), or from a file of your own.
+    """Read a model of errors by name ("error_richards" or "richards"), or from a file of your own.
 
     Parameters
     ----------

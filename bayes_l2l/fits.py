@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 
 #: Model of error rates that is used where none is named.
-DEFAULT_ERROR_MODEL: Final = "error_logistic"
+DEFAULT_ERROR_MODEL: Final = "error_richards"
 
 _TEXT_COLUMNS: Final = ("run_id", "train_set", "eval_set", "metric")
 _STORED_COLUMNS: Final = (*_TEXT_COLUMNS, "params", "tokens", "flops", "loss", "loss_se", "n_items", "chance")
@@ -481,7 +481,7 @@ def fit(
         Runs, or what `load_sweep` takes.
     model : str, Path or ModelSpec, default "joint"
         Name of a model, a model file of your own, or a spec.
-    error_model : str, Path, ErrorSpec or None, default "error_logistic"
+    error_model : str, Path, ErrorSpec or None, default "error_richards"
         The same, of error rates as a function of loss, if the sweep has error rates; None leaves them out.
     eval_sets : {"own", "all"} or sequence of str, optional
         Evaluations to fit; by default all of the sweep.

@@ -379,7 +379,7 @@ def test_fit_passes_on_what_it_was_told(runs, sampled, capsys):
     (asked,) = sampled
     assert asked.pop("sweep").eval_sets == ["a"]
     assert asked.pop("model").name == "kaplan"
-    assert asked.pop("error_model").name == "error_logistic"
+    assert asked.pop("error_model").name == "error_richards"
     assert asked == {
         "draws": 7,
         "tune": 8,

@@ -49,14 +49,21 @@ def test_exponential_is_eq_5_of_2403_08540(loss):
     assert law("exponential")(loss) == pytest.approx(eps - k * np.exp(-g * loss))
 
 
-@given(loss=st.floats(6.5, 9.0))
-def test_logistic_is_the_exponential_near_the_ceiling(loss):
-    assert law("logistic")(loss) == pytest.approx(law("exponential")(loss), rel=1e-3)
+@given(loss=st.floats(6.5, 9.0), shape=st.floats(0.01, 5.0))
+def test_richards_is_the_exponential_near_the_ceiling(loss, shape):
+    assert law("richards", shape=shape)(loss) == pytest.approx(law("exponential")(loss), rel=1e-3)
 
 
-@given(loss=st.floats(-1e3, 1e3))
-def test_logistic_never_leaves_zero_to_ceiling(loss):
-    assert 0 <= law("logistic", slope=50.0)(loss) <= 0.75
+@given(loss=LOSS)
+def test_richards_is_logistic_and_near_shape_0_gompertz(loss):
+    u = -1.0 + 2.0 * (3.0 - loss)
+    assert law("richards", shape=1.0)(loss) == pytest.approx(0.75 / (1 + np.exp(u)))
+    assert law("richards", shape=1e-7)(loss) == pytest.approx(0.75 * np.exp(-np.exp(u)), abs=1e-5)
+
+
+@given(loss=st.floats(-1e3, 1e3), shape=st.floats(0.01, 20.0))
+def test_richards_never_leaves_zero_to_ceiling(loss, shape):
+    assert 0 <= law("richards", slope=50.0, shape=shape)(loss) <= 0.75
 
 
 @given(loss=st.floats(1.6, 2.2))
@@ -94,28 +101,32 @@ def test_a_shipped_model_survives_its_own_dict(name):
 
 
 def test_the_prefix_may_be_left_out():
-    assert load_error_spec("logistic") == load_error_spec("error_logistic")
+    assert load_error_spec("richards") == load_error_spec("error_richards")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"form": "exponentiel"}, "form is 'exponentiel'; known are exponential, logistic, power"),
+        ({"form": "exponentiel"}, "form is 'exponentiel'; known are exponential, richards, power"),
         ({"predictor": 3}, "predictor must be shared, own, task or an evaluation's name, not 3."),
-        ({"priors": {}}, "priors has no 'ceiling', which form = 'logistic' needs."),
+        ({"priors": {}}, "priors has no 'ceiling', which form = 'richards' needs."),
         ({"likelihood": {"nu": 5.0}}, "likelihood has no 'scatter'."),
         ({"likelihood": {"nu": 5.0, "scatter": 0.01, "drift": -1}}, "likelihood.drift must be a number from 0 to 10"),
+        (
+            {"likelihood": {"nu": 5.0, "scatter": 0.01, "discrepancy": "no"}},
+            "likelihood.discrepancy must be a number or a table",
+        ),
         ({"color": "red"}, "the model file has an unknown key 'color'"),
     ],
 )
 def test_a_wrong_model_is_refused_by_name(change, message):
     with pytest.raises(SpecError) as caught:
-        ErrorSpec.from_dict(load_error_spec("logistic").to_dict() | change)
+        ErrorSpec.from_dict(load_error_spec("richards").to_dict() | change)
     assert message in str(caught.value)
 
 
 def test_nu_is_one_number():
-    record = load_error_spec("logistic").to_dict()
+    record = load_error_spec("richards").to_dict()
     record["likelihood"]["nu"] = {"dist": "Gamma", "dims": "cell", "kwargs": {"alpha": 2.0, "beta": 0.1}}
     with pytest.raises(SpecError, match=r"likelihood\.nu\.dims must be left out"):
         ErrorSpec.from_dict(record)
@@ -143,13 +154,13 @@ def runs(*, seed: int = 0, n_items: float | None = None, chance: float = 0.75) -
     return pd.concat([own.assign(metric="loss"), web, both], ignore_index=True)
 
 
-TRUTH = ErrorLaw("logistic", reference=2.3, ceiling=0.75, level=-0.5, slope=2.5)
-LOGISTIC = load_error_spec("logistic")
+TRUTH = ErrorLaw("richards", reference=2.3, ceiling=0.75, level=-0.5, slope=2.5)
+RICHARDS = load_error_spec("richards")
 
 
 def test_errors_meet_the_losses_of_their_runs():
     sweep = Sweep.from_table(runs(n_items=400.0))
-    data = ErrorData.of(sweep, spec=replace(LOGISTIC, predictor="text"))
+    data = ErrorData.of(sweep, spec=replace(RICHARDS, predictor="text"))
     assert data.cells == [("coin", "code"), ("coin", "web"), ("quiz", "code"), ("quiz", "web")]
     assert data.predictors == ["text"] * 4
     assert data.observed.sum() == 80
@@ -163,9 +174,9 @@ def test_errors_meet_the_losses_of_their_runs():
 
 
 def test_a_loss_that_all_sets_have_is_taken_else_each_sets_own():
-    assert set(ErrorData.of(Sweep.from_table(runs()), spec=LOGISTIC).predictors) == {"text"}
+    assert set(ErrorData.of(Sweep.from_table(runs()), spec=RICHARDS).predictors) == {"text"}
     alone = runs().query("eval_set != 'text'")
-    assert ErrorData.of(Sweep.from_table(alone), spec=LOGISTIC).predictors == ["code", "web"] * 2
+    assert ErrorData.of(Sweep.from_table(alone), spec=RICHARDS).predictors == ["code", "web"] * 2
 
 
 def test_the_evaluation_with_the_smallest_known_error_is_taken():
@@ -173,12 +184,12 @@ def test_the_evaluation_with_the_smallest_known_error_is_taken():
     noisy = table[table["eval_set"] == "text"].assign(eval_set="noisy")
     table = pd.concat([table, noisy], ignore_index=True)
     table["loss_se"] = table["eval_set"].map({"text": 0.001, "noisy": 0.03}).fillna(0.01)
-    assert set(ErrorData.of(Sweep.from_table(table), spec=LOGISTIC).predictors) == {"text"}
+    assert set(ErrorData.of(Sweep.from_table(table), spec=RICHARDS).predictors) == {"text"}
 
 
 def test_a_task_may_read_its_own_cross_entropy():
     table = runs().replace({"eval_set": {"text": "quiz", "quiz": "quiz_error"}}).query("eval_set != 'coin'")
-    task = replace(LOGISTIC, predictor="task")
+    task = replace(RICHARDS, predictor="task")
     assert ErrorData.of(Sweep.from_table(table), spec=task).predictors == ["quiz"] * 2
     with pytest.raises(DataError, match="has no loss on 'coin', which error rate 'coin' is to be a function of"):
         ErrorData.of(Sweep.from_table(runs()), spec=task)
@@ -189,19 +200,19 @@ def test_a_task_may_read_its_own_cross_entropy():
     [
         ("metric == 'loss'", "shared", "has no error rates (rows of metric 'error')."),
         ("metric == 'error'", "shared", "has error rates of models trained on 'code', but neither their loss"),
-        ("metric == metric", "txt", "has no loss on 'txt', which 'error_logistic' takes error as a function of"),
+        ("metric == metric", "txt", "has no loss on 'txt', which 'error_richards' takes error as a function of"),
     ],
 )
 def test_what_errors_cannot_be_a_function_of_is_said(keep, predictor, message):
     with pytest.raises(DataError) as caught:
-        ErrorData.of(Sweep.from_table(runs().query(keep)), spec=replace(LOGISTIC, predictor=predictor))
+        ErrorData.of(Sweep.from_table(runs().query(keep)), spec=replace(RICHARDS, predictor=predictor))
     assert message in str(caught.value)
 
 
 def test_errors_of_runs_without_the_loss_are_noted():
     table = runs()
     gone = table.index[(table["eval_set"] == "text") & (table["train_set"] == "web")][:3]
-    data = ErrorData.of(Sweep.from_table(table.drop(gone)), spec=replace(LOGISTIC, predictor="text"))
+    data = ErrorData.of(Sweep.from_table(table.drop(gone)), spec=replace(RICHARDS, predictor="text"))
     (note,) = data.notes
     assert note.code == "errors_without_loss"
     assert note.data["rows"] == 6
@@ -210,7 +221,7 @@ def test_errors_of_runs_without_the_loss_are_noted():
 
 def test_without_chance_the_largest_error_stands_for_it():
     table = runs().drop(columns="chance")
-    data = ErrorData.of(Sweep.from_table(table), spec=LOGISTIC)
+    data = ErrorData.of(Sweep.from_table(table), spec=RICHARDS)
     assert data.chance[0] == table.query("eval_set == 'coin'")["loss"].max()
 
 
@@ -226,14 +237,32 @@ def test_the_likelihood_is_student_t_about_the_law_with_binomial_noise(form):
     model = build_errors(spec, data)
     point = model.initial_point(random_seed=1)
     names = ["ceiling", "level", "slope", "scatter", "nu", "log_likelihood"]
-    names += {"power": ["floor", "E", "sharpness"], "logistic": ["floor"]}.get(form, [])
+    names += {"power": ["floor", "E", "sharpness"], "richards": ["shape"]}.get(form, [])
     found = dict(zip(names, values(model, point, *names), strict=True))
     fields = {name: value for name, value in found.items() if name not in ("scatter", "nu", "log_likelihood")}
     curve = ErrorLaw(form=form, reference=data.reference, **fields)(data.loss)
     inside = np.clip(curve, 0, 1)
-    scale = np.sqrt(found["scatter"] ** 2 + 0.002**2 + inside * (1 - inside) / 200)
+    off = spec.discrepancy.kwargs["value"] * data.chance * np.maximum(data.loss - data.reference, 0)
+    scale = np.sqrt(found["scatter"] ** 2 + 0.002**2 + off**2 + inside * (1 - inside) / 200)
     density = t.logpdf(data.error, df=found["nu"], loc=curve, scale=scale)
     assert found["log_likelihood"] == pytest.approx((density * data.observed).sum())
+
+
+def test_priors_of_richards_are_of_the_curve_at_the_reference():
+    data = ErrorData.of(Sweep.from_table(runs()), spec=RICHARDS)
+    model = build_errors(RICHARDS, data)
+    names = ["ceiling", "level", "slope", "shape", "level_effect", "rate_effect"]
+    point = model.initial_point(random_seed=1)
+    found = dict(zip(names, values(model, point, *names), strict=True))
+    level, rate = found.pop("level_effect"), found.pop("rate_effect")
+    law = ErrorLaw(form="richards", reference=data.reference, **found)
+
+    def fallen(loss):
+        return np.log(-np.log(law(loss) / law.ceiling))
+
+    np.testing.assert_allclose(fallen(data.reference), level)
+    slope = (fallen(data.reference - 1e-5) - fallen(data.reference + 1e-5)) / 2e-5
+    np.testing.assert_allclose(slope, rate[[0, 0, 1, 1]], rtol=1e-4)
 
 
 # forecasts
@@ -268,7 +297,7 @@ def chained(**options: object) -> Fit:
     fit = joint_fit()
     tree = fit.tree.copy()
     tree[GROUPS[0]] = xr.DataTree(posterior(**options))  # type: ignore[arg-type]
-    return Fit(tree, fit.spec, fit.settings, fit.notes, fit.record | {"errors": LOGISTIC.to_dict()})
+    return Fit(tree, fit.spec, fit.settings, fit.notes, fit.record | {"errors": RICHARDS.to_dict()})
 
 
 def test_errors_are_forecast_through_the_losses():
@@ -280,7 +309,7 @@ def test_errors_are_forecast_through_the_losses():
         "starcoder": "loss", "task": "loss", "quiz": "error",
     }  # fmt: skip
     loss, error = (found.draws[:, table["eval_set"] == name][:, 0] for name in ("task", "quiz"))
-    law = ErrorLaw("logistic", reference=3.0, ceiling=0.75, level=-0.5, slope=1.5)
+    law = ErrorLaw("richards", reference=3.0, ceiling=0.75, level=-0.5, slope=1.5)
     beyond = loss < 2.6
     np.testing.assert_allclose(error[~beyond], law(loss[~beyond]))
 
@@ -299,12 +328,12 @@ def test_a_run_scatters_about_the_law():
 
 
 def test_beyond_the_runs_a_task_may_go_on_at_another_pace():
-    errors = ErrorFit(posterior(draws=1000), LOGISTIC, seed=0)
+    errors = ErrorFit(posterior(draws=1000), RICHARDS, seed=0)
     at = pd.DataFrame({"eval_set": ["quiz", "quiz"], "train_set": ["starcoder", "smollm-corpus"]})
     within, beyond = (errors.draw(at, np.full((2000, 2), x), kind="curve") for x in (2.7, 2.2))
     np.testing.assert_allclose(within, np.broadcast_to(within[0], within.shape))
     law = errors.law("quiz", "starcoder")
-    pace = np.exp(LOGISTIC.drift * np.array([-1.0, 1.0]))
+    pace = np.exp(RICHARDS.drift * np.array([-1.0, 1.0]))
     low, high = np.quantile(beyond[:, 0], [0.1587, 0.8413])
     np.testing.assert_allclose([high, low], law(2.6 - pace[:, None] * 0.4)[:, 0], rtol=0.03)
     np.testing.assert_array_equal(beyond[:, 0], beyond[:, 1])
@@ -343,7 +372,7 @@ def test_better_than_chance_from_the_first_is_no_progress_either():
 
 def test_tasks_at_chance_alone_are_not_sampled():
     stuck = Sweep.from_table(runs().query("eval_set != 'quiz'"))
-    errors, _ = fit_errors(stuck, spec=LOGISTIC, settings=SamplerSettings(draws=5, tune=5, chains=2))
+    errors, _ = fit_errors(stuck, spec=RICHARDS, settings=SamplerSettings(draws=5, tune=5, chains=2))
     assert errors.learned == {("coin", "code"): False, ("coin", "web"): False}
     assert [note.code for note in errors.notes] == ["at_chance"]
     at = pd.DataFrame({"eval_set": ["coin"], "train_set": ["web"]})
@@ -351,7 +380,7 @@ def test_tasks_at_chance_alone_are_not_sampled():
 
 
 def test_error_rates_are_within_zero_and_one():
-    errors = ErrorFit(posterior(), replace(LOGISTIC, form="exponential"), seed=0)
+    errors = ErrorFit(posterior(), replace(RICHARDS, form="exponential"), seed=0)
     at = pd.DataFrame({"eval_set": ["quiz"], "train_set": ["starcoder"]})
     drawn = errors.draw(at, np.full((200, 1), 0.5), kind="run")
     assert drawn.min() == 0
@@ -383,8 +412,11 @@ def test_unknown_tasks_are_refused():
 def test_the_law_is_recovered_and_chance_is_recognised():
     sweep = Sweep.from_table(runs())
     settings = SamplerSettings(draws=300, tune=500, chains=2, seed=3, target_accept=0.95)
-    # Without what the law may depart by beyond the runs: one loss lies there.
-    errors, _ = fit_errors(sweep, spec=replace(LOGISTIC, predictor="text", drift=0.0), settings=settings)
+    # Without what the law may depart by, beyond the runs or amid them.
+    record = RICHARDS.to_dict()
+    record["likelihood"] |= {"discrepancy": 0.0, "drift": 0.0}
+    spec = ErrorSpec.from_dict(record | {"predictor": "text"})
+    errors, _ = fit_errors(sweep, spec=spec, settings=settings)
     assert errors.learned == {
         ("coin", "code"): False, ("coin", "web"): False, ("quiz", "code"): True, ("quiz", "web"): True,
     }  # fmt: skip
