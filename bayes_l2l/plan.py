@@ -8,7 +8,8 @@ tells: a batch is built run by run, each given those before it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Measure = Literal["sd", "regret"]
+Sizes = float | Sequence[float] | npt.NDArray[np.float64]
 
 #: Runs of a batch, unless another number is asked for.
 RUNS: Final = 8
@@ -56,7 +58,8 @@ class Plan:
     before : float
         The measure now (nats/token).
     measure : {"sd", "regret"}
-        Standard deviation of the forecast of the goal's run, or expected regret of the choice.
+        Standard deviation of the forecast of the goal's run (of several, the root of their mean variance), or
+        expected regret of the choice.
     goal : str
         What is to become known.
     budget : float
@@ -118,9 +121,9 @@ def plan(
     *,
     goal: Cell | Choice,
     budget: float,
-    flops: float | None = None,
-    params: float | None = None,
-    tokens: float | None = None,
+    flops: Sizes | None = None,
+    params: Sizes | None = None,
+    tokens: Sizes | None = None,
     runs: int = RUNS,
     train_set: str | list[str] | None = None,
     candidates: pd.DataFrame | None = None,
@@ -136,12 +139,14 @@ def plan(
         offered = _offered(fit, budget, _named(fit, train_set), list(shares))
     else:
         offered = _given(fit, candidates, budget)
-    ensemble, at = _ensemble(fit, points, shares, offered)
     measure: Measure = "regret" if isinstance(goal, Choice) else "sd"
+    ensemble, at = _ensemble(fit, points, shares, offered, measure)
     offered = offered.assign(extrapolation=at)
     costs = offered["flops"].to_numpy()
     order, path = ensemble.batch(costs, budget=budget, runs=runs)
-    before = float(goal.regret.min()) if isinstance(goal, Choice) else float(ensemble.goals.std())
+    before = (
+        float(goal.regret.min()) if isinstance(goal, Choice) else float(np.sqrt(ensemble.goals.var(axis=0).mean()))
+    )
     left, doubt = ensemble.singles()
     table = offered.assign(after=before * left, reduction=1 - doubt, reduction_per_flop=(1 - doubt) / costs)
     batch = offered.iloc[order][["train_set", "params", "tokens", "flops"]].reset_index(drop=True)
@@ -166,16 +171,19 @@ class Ensemble:
     Parameters
     ----------
     goals : ndarray, shape (draw, goal)
-        One loss, or one an option of a choice (nats/token).
+        Losses that are to be known, or one an option of a choice (nats/token).
     shown : ndarray, shape (draw, observation)
         Log losses, with what runs scatter.
     groups : list of ndarray of int
         Observations of every candidate.
+    measure : {"sd", "regret"}
+        Whether all goals are to be known, or which of them is the lowest.
     """
 
     goals: Floats
     shown: Floats
     groups: list[npt.NDArray[np.int_]] = field(repr=False)
+    measure: Measure = "sd"
 
     @cached_property
     def covariance(self) -> Floats:
@@ -186,7 +194,7 @@ class Ensemble:
         """First and second half of the draws."""
         middle = len(self.goals) // 2
         cut = slice(None, middle), slice(middle, None)
-        first, second = (Ensemble(self.goals[half], self.shown[half], self.groups) for half in cut)
+        first, second = (replace(self, goals=self.goals[half], shown=self.shown[half]) for half in cut)
         return first, second
 
     def singles(self) -> tuple[Floats, Floats]:
@@ -232,24 +240,24 @@ class Ensemble:
         )
 
     def doubt(self, block: Floats) -> float:
-        """Variance of one goal; of options, the regret expected where runs confirm today's means.
+        """Mean variance of the goals; of options, the regret expected where runs confirm today's means.
 
         Unlike the measure of a choice it falls with every run that tells something, also where no single one can
         change the choice.
         """
-        if len(block) == 1:
-            return float(block[0, 0])
+        if self.measure == "sd":
+            return float(np.trace(block) / len(block))
         mean = self.goals.mean(axis=0)
         return float(mean.min() - (mean + _normals(len(block)) @ _root(block)).min(axis=1).mean())
 
     def _measure(self, block: Floats, prior: Floats) -> float:
-        """Standard deviation of one goal; of options, the expected regret of the one that is then chosen.
+        """Standard deviation of the goals; of options, the expected regret of the one that is then chosen.
 
         What will be believed of the options' losses is, before the runs, normal about today's means, with the
         covariance that the runs take away (preposterior analysis: Raiffa and Schlaifer, 1961).
         """
-        if len(block) == 1:
-            return float(np.sqrt(block[0, 0]))
+        if self.measure == "sd":
+            return float(np.sqrt(self.doubt(block)))
         mean, normals = self.goals.mean(axis=0), _normals(len(block))
         chosen, lowest = ((mean + normals @ _root(part)).min(axis=1).mean() for part in (prior - block, prior))
         return float(chosen - lowest)
@@ -308,7 +316,7 @@ def _root(covariance: Floats) -> Floats:
 
 
 def _goal(
-    fit: Fit, goal: Cell | Choice, *, flops: float | None, params: float | None, tokens: float | None
+    fit: Fit, goal: Cell | Choice, *, flops: Sizes | None, params: Sizes | None, tokens: Sizes | None
 ) -> tuple[pd.DataFrame, dict[str, float], str]:
     """Points of the goal, evaluation then training set, the weights of the evaluations, and its name."""
     import pandas as pd
@@ -322,12 +330,18 @@ def _goal(
         raise ForecastError("Say at what size the goal is: flops, or both params and tokens.")
     evaluation, train = fit.sweep.cell(goal)
     if flops is not None:
-        at = optimal_sizes(fit, [train], {evaluation: 1.0}, np.array([flops]))
+        at = optimal_sizes(fit, [train], {evaluation: 1.0}, np.ravel(flops))
     else:
-        at = pd.DataFrame({"train_set": [train], "params": [params], "tokens": [tokens]})
-    size = at.iloc[0]
-    name = f"{evaluation}@{train} at {size['params']:.3g} parameters and {size['tokens']:.3g} tokens"
+        n, d = np.broadcast_arrays(np.ravel(np.asarray(params)), np.ravel(np.asarray(tokens)))
+        at = pd.DataFrame({"train_set": train, "params": n, "tokens": d})
+    sizes = (_span(at["params"]), _span(at["tokens"]), f"{len(at)} sizes of " if len(at) > 1 else "")
+    name = f"{evaluation}@{train} at {sizes[2]}{sizes[0]} parameters and {sizes[1]} tokens"
     return at.assign(eval_set=evaluation), {evaluation: 1.0}, name
+
+
+def _span(values: pd.Series[float]) -> str:
+    low, high = (f"{v:.3g}" for v in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
 
 
 def _named(fit: Fit, train_set: str | list[str] | None) -> list[str]:
@@ -378,7 +392,7 @@ def _given(fit: Fit, candidates: pd.DataFrame, budget: float) -> pd.DataFrame:
 
 
 def _ensemble(
-    fit: Fit, points: pd.DataFrame, shares: dict[str, float], offered: pd.DataFrame
+    fit: Fit, points: pd.DataFrame, shares: dict[str, float], offered: pd.DataFrame, measure: Measure
 ) -> tuple[Ensemble, Floats]:
     """Joint draws, from one forecast of all runs, and how far out every candidate lies.
 
@@ -399,7 +413,7 @@ def _ensemble(
     candidate = together["candidate"].to_numpy()[n:][start[:-1]]
     groups = [np.flatnonzero(candidate == k) for k in offered.index]
     out = runs.points["extrapolation"].to_numpy()[n:][start[:-1]][[places[0] for places in groups]]
-    return Ensemble(weighted(runs.draws[:, :n], shares), np.log(losses), groups), out
+    return Ensemble(weighted(runs.draws[:, :n], shares), np.log(losses), groups, measure), out
 
 
 def _shown(fit: Fit, train: str, shares: dict[str, float]) -> list[dict[str, float]]:

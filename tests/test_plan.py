@@ -14,13 +14,19 @@ EDU, SMOLLM, STARCODER = "fineweb-edu-100b", "smollm-corpus", "starcoder"
 
 
 def normal_ensemble(
-    loadings: np.ndarray, goals: np.ndarray, noise: float, *, means: float | np.ndarray = 0.0, n=40_000
+    loadings: np.ndarray,
+    goals: np.ndarray,
+    noise: float,
+    *,
+    means: float | np.ndarray = 0.0,
+    measure="sd",
+    n=40_000,
 ):
     """Goals and observations that are linear in standard normal parameters; a candidate an observation."""
     rng = np.random.default_rng(0)
     theta = rng.standard_normal((n, loadings.shape[1]))
     shown = theta @ loadings.T + noise * rng.standard_normal((n, len(loadings)))
-    return Ensemble(theta @ goals.T + means, shown, [np.array([k]) for k in range(len(loadings))])
+    return Ensemble(theta @ goals.T + means, shown, [np.array([k]) for k in range(len(loadings))], measure)
 
 
 def exact(loadings: np.ndarray, goal: np.ndarray, noise: float, chosen: list[int]) -> float:
@@ -75,12 +81,22 @@ def test_runs_that_tell_nothing_are_not_planned():
     assert (ensemble.singles()[0] > 0.99).all()
 
 
+def test_of_several_goals_the_mean_variance_is_to_go():
+    goals = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    ensemble = normal_ensemble(LOADINGS, goals, 0.3)
+    order, path = ensemble.batch(np.ones(6), budget=2.0, runs=2)
+    before, after = (sum(exact(LOADINGS, g, 0.3, chosen) ** 2 for g in goals) for chosen in ([], order))
+    np.testing.assert_allclose(path[-1], np.sqrt(after / before), atol=0.01)
+    every = [sum(exact(LOADINGS, g, 0.3, [k]) ** 2 for g in goals) for k in range(6)]
+    assert order[0] == int(np.argmin(every))
+
+
 def test_expected_regret_of_two_options_is_the_closed_form():
     """Of losses whose difference d is normal: s phi(u) - d Phi(-u), u = d / s; runs take off what they give."""
     from scipy.stats import norm
 
     loadings, goals, means = np.array([[1.0, -1.0]]), np.eye(2), np.array([0.0, 0.5])
-    ensemble = normal_ensemble(loadings, goals, 1.0, means=means)
+    ensemble = normal_ensemble(loadings, goals, 1.0, means=means, measure="regret")
 
     def expected_gain(s: float) -> float:
         return s * norm.pdf(0.5 / s) - 0.5 * norm.cdf(-0.5 / s)
@@ -116,6 +132,15 @@ def test_a_plan_of_a_forecast(joint, plan):
     assert plan.batch["train_set"].iloc[0] == STARCODER  # has few runs, and the task's own law
     assert plan.batch["after"].iloc[-1] < plan.before
     assert f"now {plan.before:.3g} nats/token" in str(plan)
+
+
+def test_a_plan_for_a_law_over_a_range(joint):
+    budgets = [1e19, 1e20, 1e21]
+    found = joint.plan(goal=STARCODER, budget=1e20, flops=budgets)
+    each = [joint.plan(goal=STARCODER, budget=1e20, flops=c).before for c in budgets]
+    assert found.before == pytest.approx(np.sqrt(np.mean(np.square(each))), rel=0.1)
+    assert found.batch["after"].iloc[-1] < found.before
+    assert "at 3 sizes of 3.5" in found.goal
 
 
 def test_enough(plan):
