@@ -329,7 +329,7 @@ class Fit:
             What a batch of runs may cost together (FLOPs).
         flops : float or sequence of float, optional
             Of a cell: the budget C of the run that is the goal, at its compute-optimal size. Several make the law
-            known over their range: what is reported is the root of the mean variance.
+            known over their range: what is reported is the mean of the standard deviations.
         params, tokens : float or sequence of float, optional
             Its N and D, instead.
         runs : int

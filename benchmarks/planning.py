@@ -2,7 +2,8 @@
 
 ::
 
-    python benchmarks/planning.py [refits] [eights --work FOLDER] [--draws --tune --chains --seed --cores]
+    python benchmarks/planning.py [refits] [eights] [eights_joint] [--work FOLDER]
+                                  [--draws --tune --chains --seed --cores]
 
 All on own losses of arXiv 2411.12925, without its large runs. Results go to benchmarks/results/planning.json and
 planning.md, a section at a time.
@@ -14,11 +15,9 @@ import argparse
 import json
 import platform
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import permutations
-from math import ceil
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,9 +29,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, o
 import bayes_l2l as l2l
 from bayes_l2l.build import point_label
 from bayes_l2l.output import write_whole
+from bayes_l2l.regressions import bootstrap_relation
 from bayes_l2l.sampling import CompiledModel
 from bayes_l2l.scores import crps_draws
-from benchmarks.paper_data import EDU, SETS, Runs, cell, eight, renamed
+from benchmarks.paper_data import EDU, SETS, Runs, authors_laws, cell, eight, paired
+from benchmarks.paper_fits import BOOTS
 
 GOAL: Final = {"params": 3.31e9, "tokens": 5.04e10}
 #: Target, and the places of its known runs in the order of compute.
@@ -43,8 +44,11 @@ STOPS: Final = (1, 4, 8)
 SINGLES: Final = (0.1, 0.5, 1.0)
 #: Cheapest budgets at which a new set is known before anything is planned.
 PILOT: Final = 2
-#: Random eights, of seeds 0, 1, ...
-RANDOM: Final = 3
+#: Means of few draws are wanted, not the tails of each posterior.
+ACCEPT: Final = 0.9
+#: Random eights, of seeds 0, 1, ...; of those the first are scored by the joint model, too.
+RANDOM: Final = 5
+RANDOM_JOINT: Final = 3
 RESULTS: Final = Path(__file__).parent / "results"
 ABOUT: Final = {
     "refits": """Promised and refitted
@@ -57,15 +61,21 @@ runs, and SmolLM with eight runs of the smallest budgets. Refits know one outcom
 over what may come out. Nats/token.""",
     "eights": """The eight runs of a new set
 
-Which runs of a new set make its law known from that of another? For every ordered pair of sets the joint
-model is fitted to all runs of the source and to few of the target, and predicts the target's other runs. "The
-paper's eight": near 20 tokens a parameter at every budget (6 to 8 runs). "Planned": as many runs, of at most
-the same total FLOPs, all from the target's own grid. Of the target the two runs nearest 20 tokens a parameter
-at its two smallest budgets are known; `plan` picks the others, its goal the law at all sizes that the source
-has run: a batch, of which the first half is made, then the rest again with their losses known. "At once": the
-whole first batch is made. "Random": three draws from all sets of as many runs of at most the same total
-FLOPs. Scored are the target's runs that none of them chose, all the same ones. Percent of the loss, means
-over the pairs of means over runs.""",
+Which runs of a new set make its law known from that of another? For the 30 ordered pairs of sets the paper's
+regression (Eq. 9 with E0 from its fit of the source's law; K, kappa and E1 fitted, with a bootstrap) is
+fitted to few runs of the target, and predicts its others from the source's runs of equal size. "The paper's":
+its eight, near 20 tokens a parameter at every budget (6 to 8 runs). "Planned": at most as many runs, of at
+most the same total FLOPs, from the target's own grid. Of the target the two runs nearest 20 tokens a
+parameter at its two smallest budgets are known; the joint model is fitted to these and the other five sets,
+and its `plan` picks the others at once, without their losses, its goal the law at all sizes that other sets
+have run. "Random": five draws from all sets of as many runs of at most the same total FLOPs. Scored are the
+target's runs that none of them chose, the same for all. Percent of the loss, means over cases of means over
+runs.""",
+    "eights_joint": """The same eights, by the joint model
+
+The same choices: the joint model is fitted to all runs of the other five sets and to the few of the target.
+"joint": what `forecast` says of the target's other runs; "pairs": what `translate` makes of each other set's
+run of equal size (30 ordered pairs, six fits a strategy).""",
 }
 
 
@@ -74,7 +84,7 @@ class Fitter:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.settings = {"draws": args.draws, "tune": args.tune, "chains": args.chains, "random_seed": args.seed}
-        self.settings["cores"] = args.cores
+        self.settings |= {"cores": args.cores, "target_accept": ACCEPT}
         self.compiled: CompiledModel | None = None
         self.worst: dict[str, float] = {}
 
@@ -162,106 +172,149 @@ def at_random(target: pd.DataFrame, n: int, cost: float, seed: int) -> pd.DataFr
             return drawn
 
 
-def planned(
-    source: pd.DataFrame, target: pd.DataFrame, n: int, cost: float, fitted: Callable[[pd.DataFrame], l2l.Fit]
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Runs that plans choose, the pilot's among them; of the target no loss is looked at before its run is chosen."""
+def planned(others: pd.DataFrame, target: pd.DataFrame, n: int, cost: float, fitted: Fitter) -> pd.DataFrame:
+    """Runs that a plan chooses, with the pilot's: of the target's others it knows the sizes, and no loss."""
     made = pilot(target)
-    sizes = source[["params", "tokens"]].drop_duplicates()
-    (name,) = target["train_set"].unique()
-
-    def batch(made: pd.DataFrame) -> pd.DataFrame:
-        plan = fitted(pd.concat([source, made])).plan(
-            goal=name,
-            params=sizes["params"].to_numpy(),
-            tokens=sizes["tokens"].to_numpy(),
-            budget=cost - made["flops"].sum(),
-            runs=n - len(made),
-            candidates=target.drop(made.index)[["train_set", "params", "tokens", "flops"]],
-        )
-        size = ["params", "tokens"]
-        order = plan.batch[size].merge(target[size].reset_index(), on=size, how="left", validate="one_to_one")
-        return target.loc[order["index"]]
-
-    first = batch(made)
-    yield "planned at once", pd.concat([made, first])
-    made = pd.concat([made, first[: ceil(len(first) / 2)]])
-    yield "planned", pd.concat([made, batch(made)])
+    size, (name,) = ["params", "tokens"], target["train_set"].unique()
+    goal = others[size].drop_duplicates()
+    plan = fitted(pd.concat([others, made])).plan(
+        goal=name,
+        params=goal["params"].to_numpy(),
+        tokens=goal["tokens"].to_numpy(),
+        budget=cost - made["flops"].sum(),
+        runs=n - len(made),
+        candidates=target.drop(made.index)[["train_set", *size, "flops"]],
+    )
+    chosen = plan.batch[size].merge(target[size].reset_index(), on=size, how="left", validate="one_to_one")
+    return pd.concat([made, target.loc[chosen["index"]]])
 
 
-def pair(source: pd.DataFrame, target: pd.DataFrame, fitted: Callable[[pd.DataFrame], l2l.Fit]) -> dict[str, Any]:
-    """What every strategy chooses and how well the target's runs are then predicted, by strategy and run."""
-    paper = eight(target)
+def chosen(name: str, target: str, runs: Runs, fitted: Fitter, folder: Path) -> pd.DataFrame:
+    """Runs of the target that a strategy chooses; what is planned is kept in the folder."""
+    mine = cell(runs.own.sweep, target, target)
+    paper = eight(mine)
     n, cost = len(paper), float(paper["flops"].sum())
-    chosen = {"the paper's": paper} | dict(planned(source, target, n, cost, fitted))
-    chosen |= {f"random {seed}": at_random(target, n, cost, seed) for seed in range(RANDOM)}
-    found = {}
-    for name, few in chosen.items():
-        draws = fitted(pd.concat([source, few])).forecast(target[["train_set", "params", "tokens"]]).draws
-        loss = target["loss"].to_numpy()
-        low, high = np.quantile(draws, [0.05, 0.95], axis=0)
-        found[name] = {
-            "chosen": [point_label(n, d) for n, d in zip(few["params"], few["tokens"], strict=True)],
-            "flops": float(few["flops"].sum()),
-            "crps": (100 * crps_draws(draws, loss) / loss).tolist(),
-            "inside": ((low <= loss) & (loss <= high)).tolist(),
-            "width": (100 * (high - low) / loss).tolist(),
-        }
-    return {"runs": [point_label(n, d) for n, d in zip(target["params"], target["tokens"], strict=True)], **found}
+    if name == "the paper's":
+        return paper
+    if name.startswith("random"):
+        return at_random(mine, n, cost, seed=int(name.split()[1]))
+    path = folder / f"{target}, planned.json"
+    if not path.exists():
+        found = planned(runs.own.sweep.drop(mine.index), mine, n, cost, fitted)
+        text = json.dumps(found["run_id"].tolist())
+        write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+        sys.stdout.write(f"{target}: planned\n")
+        sys.stdout.flush()
+    return mine[mine["run_id"].isin(json.loads(path.read_text(encoding="utf-8")))]
+
+
+def scored(rows: pd.DataFrame, draws: Any) -> dict[str, Any]:
+    """Scores of draws (draw, run) of the loss of runs, in percent of the loss."""
+    low, high = np.quantile(draws, [0.05, 0.95], axis=0)
+    loss = rows["loss"].to_numpy()
+    return {
+        "run": labels(rows),
+        "CRPS": (100 * crps_draws(draws, loss) / loss).tolist(),
+        "90% holds": (100.0 * ((low <= loss) & (loss <= high))).tolist(),
+        "its width": (100 * (high - low) / loss).tolist(),
+    }
+
+
+def labels(rows: pd.DataFrame) -> list[str]:
+    """Sizes of runs."""
+    return [point_label(n, d) for n, d in zip(rows["params"], rows["tokens"], strict=True)]
+
+
+def related(target: str, few: pd.DataFrame, runs: Runs, _: Fitter) -> dict[str, Any]:
+    """How well the paper's regression from each other set, fitted to few runs, predicts the target's others."""
+    own, laws, found = runs.own.sweep, authors_laws(), {}
+    for source in (s for s in SETS if s != target):
+        both, known = (paired(cell(own, source, source), t) for t in (cell(own, target, target), few))
+        fit = bootstrap_relation(known["x"], known["y"], E0=laws[source, source].E, n_boot=BOOTS)
+        found[source] = scored(both.rename(columns={"y": "loss"}), fit.draws(both["x"]))
+    return found
+
+
+def refitted(target: str, few: pd.DataFrame, runs: Runs, fitted: Fitter) -> dict[str, Any]:
+    """The same by the joint model: from its law, and from each other set's run of the size."""
+    mine = cell(runs.own.sweep, target, target)
+    rest = runs.own.sweep.drop(mine.index)
+    fit = fitted(pd.concat([rest, few]))
+    found = {"joint": scored(mine, fit.forecast(mine[["train_set", "params", "tokens"]]).draws)}
+    for source in (s for s in SETS if s != target):
+        both = paired(cell(rest, source, source), mine).rename(columns={"y": "loss"})
+        found[source] = scored(both, fit.translate(source=source, target=target).forecast(both["x"].to_numpy()))
+    return found
 
 
 def eights(runs: Runs, args: argparse.Namespace) -> dict[str, Any]:
-    """All pairs; those that are stored in the folder are not made again."""
+    """All strategies and targets, by the paper's regressions."""
+    return compared(runs, args, related, RANDOM)
+
+
+def eights_joint(runs: Runs, args: argparse.Namespace) -> dict[str, Any]:
+    """The same by the joint model, with fewer random eights; what is stored in the folder is not fitted again."""
+    return compared(runs, args, refitted, RANDOM_JOINT)
+
+
+def compared(
+    runs: Runs,
+    args: argparse.Namespace,
+    predict: Callable[[str, pd.DataFrame, Runs, Fitter], dict[str, Any]],
+    n_random: int,
+) -> dict[str, Any]:
+    """Scores of all strategies, and what their worst fit was like."""
     folder = Path(args.work)
     folder.mkdir(parents=True, exist_ok=True)
-    fitted, rows, worst = Fitter(args), [], dict[str, float]()
-    for source, target in permutations(SETS, 2):
-        path = folder / f"{source}_{target}.json"
-        if not path.exists():
-            # Cells of one name are one compiled model.
-            both = renamed(runs.own.sweep, {source: "source", target: "target"})
-            fitted.worst = {}
-            found = pair(cell(both, "source", "source"), cell(both, "target", "target"), fitted)
-            text = json.dumps({"worst": fitted.worst} | found)
-            write_whole(path, lambda part, text=text: part.write_text(text, encoding="utf-8"))
-        found = json.loads(path.read_text(encoding="utf-8"))
-        worst = largest(worst, found.pop("worst"))
-        rows += common({"source": source, "target": target}, found)
-        latest = {row["strategy"]: round(row["CRPS"], 3) for row in rows if row["target"] == target}
-        sys.stdout.write(f"{source} to {target}: {latest}\n")
+    fitted, found = Fitter(args), {target: dict[str, Any]() for target in SETS}
+    for name in ("planned", "the paper's", *(f"random {seed}" for seed in range(n_random))):
+        for target in SETS:
+            few = chosen(name, target, runs, fitted, folder)
+            path = folder / f"{target}, {name}, {predict.__name__}.json"
+            if not path.exists():
+                about = {"chosen": labels(few), "flops": float(few["flops"].sum())}
+                text = json.dumps(about | {"scores": predict(target, few, runs, fitted)} | {"worst": fitted.worst})
+                write_whole(path, lambda part, text=text: part.write_text(text, encoding="utf-8"))
+            found[target][name] = json.loads(path.read_text(encoding="utf-8"))
+        sys.stdout.write(f"{name}: done\n")
         sys.stdout.flush()
-    table = pd.DataFrame(rows)
-    table["strategy"] = table["strategy"].str.replace(r" \d$", "", regex=True)
-    numbers = table.columns.drop(["source", "target", "strategy"])
-    best = table.pivot_table(index=["source", "target"], columns="strategy", values="CRPS")
-    summary = table.groupby("strategy", sort=False)[[*numbers]].mean()
-    summary.insert(0, "pairs", len(best))
-    summary["better than the paper's"] = best.lt(best["the paper's"], axis=0).sum()
-    by_target = table.pivot_table(index="target", columns="strategy", values="CRPS").reset_index()
-    shown = {"rows": summary.reset_index().to_dict("records"), "CRPS by target": by_target.to_dict("records")}
-    return shown | {"pairs": rows, "worst": worst}
+    rows = [row for target in SETS for row in common(target, found[target])]
+    worst = dict[str, float]()
+    for strategy in (one for target in SETS for one in found[target].values()):
+        worst = largest(worst, strategy["worst"])
+    return summarised(pd.DataFrame(rows)) | {"all": rows, "worst": worst}
 
 
-def common(names: Mapping[str, str], found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Scores of every strategy on the runs that none of them chose."""
-    runs = np.array(found.pop("runs"))
-    held_out = ~np.isin(runs, [run for strategy in found.values() for run in strategy["chosen"]])
-    return [
-        {
-            **names,
-            "strategy": name,
-            "runs": len(strategy["chosen"]),
-            "FLOPs": strategy["flops"],
-            "held out": int(held_out.sum()),
-            "CRPS": float(np.array(strategy["crps"])[held_out].mean()),
-            "90% holds": float(100 * np.array(strategy["inside"])[held_out].mean()),
-            "its width": float(np.array(strategy["width"])[held_out].mean()),
-        }
-        for name, strategy in found.items()
-    ]
+def common(target: str, found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Scores of every strategy, on the target's runs that none of them chose."""
+    taken = {run for strategy in found.values() for run in strategy["chosen"]}
+    rows = []
+    for name, strategy in found.items():
+        about = {"target": target, "strategy": name, "runs": len(strategy["chosen"]), "FLOPs": strategy["flops"]}
+        for source, table in strategy["scores"].items():
+            scores = pd.DataFrame(table)
+            held_out = scores[~scores["run"].isin(taken)]
+            by = "joint" if source == "joint" else "pairs"
+            means = held_out.drop(columns="run").mean().to_dict()
+            rows.append({"by": by, "source": source} | about | {"held out": len(held_out)} | means)
+    return rows
 
 
-SECTIONS: Final = {"refits": refits, "eights": eights}
+def summarised(rows: pd.DataFrame) -> dict[str, Any]:
+    """Means over pairs, and over targets of the joint forecast, a row a strategy; and by target."""
+    rows = rows.assign(strategy=rows["strategy"].str.replace(r" \d$", "", regex=True))
+    case = ["by", "target", "source"]
+    best = rows.pivot_table(index=case, columns="strategy", values="CRPS")
+    means = rows.groupby(["by", "strategy"], sort=False).mean(numeric_only=True)
+    means.insert(0, "cases", [int(best.loc[by].shape[0]) for by, _ in means.index])
+    won = best.lt(best["the paper's"], axis=0).groupby("by").sum()
+    means["better than the paper's"] = [int(won.loc[key]) for key in means.index]
+    by_target = rows.pivot_table(index=["by", "target"], columns="strategy", values="CRPS", sort=False)
+    tables = {"rows": means, "CRPS by target": by_target}
+    return {name: table.reset_index().to_dict("records") for name, table in tables.items()}
+
+
+SECTIONS: Final = {"refits": refits, "eights": eights, "eights_joint": eights_joint}
 
 
 def written(stored: Mapping[str, Any]) -> str:
@@ -277,8 +330,8 @@ def written(stored: Mapping[str, Any]) -> str:
         lines += [
             "",
             f"`python benchmarks/planning.py {name}`, {part['date']}: fits of {chosen['chains']} x "
-            f"({chosen['tune']} + {chosen['draws']}) draws; worst R-hat {worst['rhat']:.3f}, "
-            f"{worst['divergences']} divergences; {versions}.",
+            f"({chosen['tune']} + {chosen['draws']}) draws at a mean acceptance of {ACCEPT:g}; "
+            f"worst R-hat {worst['rhat']:.3f}, {worst['divergences']} divergences; {versions}.",
         ]
     return "\n".join(lines) + "\n"
 
@@ -293,7 +346,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], default=[])
     parser.add_argument("--work", default="eights", help="folder for pairs that are done")
-    for name, default in (("draws", 500), ("tune", 500), ("chains", 2), ("seed", 1), ("cores", 1)):
+    for name, default in (("draws", 250), ("tune", 300), ("chains", 2), ("seed", 1), ("cores", 1)):
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
     runs, path = Runs.load(), RESULTS / "planning.json"
