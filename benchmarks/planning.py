@@ -306,6 +306,7 @@ def summarised(rows: pd.DataFrame) -> dict[str, Any]:
     case = ["by", "target", "source"]
     best = rows.pivot_table(index=case, columns="strategy", values="CRPS")
     means = rows.groupby(["by", "strategy"], sort=False).mean(numeric_only=True)
+    means.insert(4, "median CRPS", rows.groupby(["by", "strategy"], sort=False)["CRPS"].median())
     means.insert(0, "cases", [int(best.loc[by].shape[0]) for by, _ in means.index])
     won = best.lt(best["the paper's"], axis=0).groupby("by").sum()
     means["better than the paper's"] = [int(won.loc[key]) for key in means.index]
@@ -325,15 +326,18 @@ def written(stored: Mapping[str, Any]) -> str:
         lines += ["", f"## {title}", "", text, "", *_grid(part["rows"])]
         if "CRPS by target" in part:
             lines += ["", "CRPS by target:", "", *_grid(part["CRPS by target"])]
-        chosen, worst = part["settings"], part["worst"]
-        versions = ", ".join(f"{package} {number}" for package, number in part["versions"].items())
-        lines += [
-            "",
-            f"`python benchmarks/planning.py {name}`, {part['date']}: fits of {chosen['chains']} x "
-            f"({chosen['tune']} + {chosen['draws']}) draws at a mean acceptance of {ACCEPT:g}; "
-            f"worst R-hat {worst['rhat']:.3f}, {worst['divergences']} divergences; {versions}.",
-        ]
+        lines += ["", part["note"] if "note" in part else _footnote(name, part)]
     return "\n".join(lines) + "\n"
+
+
+def _footnote(name: str, part: Mapping[str, Any]) -> str:
+    used, worst = part["settings"], part["worst"]
+    versions = ", ".join(f"{package} {number}" for package, number in part["versions"].items())
+    return (
+        f"`python benchmarks/planning.py {name}`, {part['date']}: fits of {used['chains']} x ({used['tune']} + "
+        f"{used['draws']}) draws at a mean acceptance of {ACCEPT:g}; worst R-hat {worst['rhat']:.3f}, "
+        f"{worst['divergences']} divergences; {versions}."
+    )
 
 
 def _grid(rows: Sequence[Mapping[str, Any]]) -> list[str]:
