@@ -7,7 +7,7 @@ pure function of the posterior draws: nothing samples and nothing imports PyMC.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayes_l2l.errors import DataError, ForecastError, did_you_mean
-from bayes_l2l.forecast import QUANTILES, Kind, forecast, law_draws, stacked, summary
+from bayes_l2l.forecast import QUANTILES, Kind, forecast, law_draws, one_way, stacked, summary, thinned
 from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN
 from bayes_l2l.notes import Note
 
@@ -292,7 +292,7 @@ def choose(
     kind: Kind = "run",
 ) -> Choice:
     """Compare training sets by their weighted loss on evaluations; see `Fit.choose`, which documents it."""
-    if (flops is None) == (params is None) or (params is None) != (tokens is None):
+    if not one_way(flops, params, tokens):
         raise ForecastError("Say for what size to choose: flops, or both params and tokens.")
     shares = _shares([eval_set] if isinstance(eval_set, str) else list(eval_set), weights)
     sets = _candidates(fit, list(shares), train_set)
@@ -328,20 +328,6 @@ def choose(
         curves=np.asarray(curves).reshape(-1, len(sets), len(budgets)).transpose(0, 2, 1),
         fit=fit,
         notes=runs.notes,
-    )
-
-
-def thinned(fit: Fit, most: int) -> Fit:
-    """The fit with every so many-th draw, so that about as many are left as asked for."""
-    import xarray as xr
-
-    posterior = fit.posterior
-    step = posterior.sizes["chain"] * posterior.sizes["draw"] // most
-    if step < 2:
-        return fit
-    groups = {name: group.to_dataset() for name, group in fit.tree.children.items()}
-    return replace(
-        fit, tree=xr.DataTree.from_dict(groups | {"posterior": posterior.isel(draw=slice(None, None, step))})
     )
 
 

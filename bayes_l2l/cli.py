@@ -316,7 +316,9 @@ def _data_fetch(args: argparse.Namespace) -> int:
 
 def _check_size(args: argparse.Namespace) -> None:
     """Refuse anything but one of the two ways to say a size."""
-    if (args.flops is None) == (args.params is None) or (args.params is None) != (args.tokens is None):
+    from bayes_l2l.forecast import one_way
+
+    if not one_way(args.flops, args.params, args.tokens):
         args.parser.error("say for what size: --flops C, or --params N --tokens D")
 
 

@@ -21,7 +21,7 @@ from bayes_l2l.errors import DataError, FitFileError, ForecastError, L2LError
 from bayes_l2l.forecast import Forecast, Kind, forecast, optimal_points
 from bayes_l2l.notes import Note
 from bayes_l2l.output import write_whole
-from bayes_l2l.plan import RUNS, Plan, plan
+from bayes_l2l.plan import RUNS, Plan, Sizes, plan
 from bayes_l2l.spec import ModelSpec, load_spec
 from bayes_l2l.sweep import Cell, EvalSets, Sweep
 from bayes_l2l.translate import Translation, translate
@@ -311,9 +311,9 @@ class Fit:
         *,
         goal: Cell | Choice,
         budget: float,
-        flops: float | None = None,
-        params: float | None = None,
-        tokens: float | None = None,
+        flops: Sizes | None = None,
+        params: Sizes | None = None,
+        tokens: Sizes | None = None,
         runs: int = RUNS,
         train_set: str | list[str] | None = None,
         candidates: pd.DataFrame | None = None,
@@ -327,9 +327,10 @@ class Fit:
             is to become less.
         budget : float
             What a batch of runs may cost together (FLOPs).
-        flops : float, optional
-            Of a cell: the budget C of the run that is the goal, at its compute-optimal size.
-        params, tokens : float, optional
+        flops : float or sequence of float, optional
+            Of a cell: the budget C of the run that is the goal, at its compute-optimal size. Several make the law
+            known over their range: what is reported is the mean of the standard deviations.
+        params, tokens : float or sequence of float, optional
             Its N and D, instead.
         runs : int
             Runs of a batch at most.

@@ -6,7 +6,7 @@ Everything here is a pure function of the posterior draws: nothing samples and n
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
@@ -212,6 +212,11 @@ def _with_errors(fit: Fit, at: pd.DataFrame, *, kind: Kind, rollout: Rollout | N
     return Forecast(points=points, draws=draws, kind=kind, notes=(*notes, *fit.errors.objections(asked)))
 
 
+def one_way(flops: Any, params: Any, tokens: Any) -> bool:
+    """Whether a size is said in one of the two ways, by compute or by both N and D, and in no other."""
+    return (flops is None) != (params is None) and (params is None) == (tokens is None)
+
+
 def expand(points: pd.DataFrame, *, cells: Sequence[tuple[str, str]], max_flops: Mapping[str, float]) -> pd.DataFrame:
     """Points with both names of their cell, their compute and how far they lie beyond the fitted runs.
 
@@ -304,6 +309,20 @@ def stacked(posterior: xr.Dataset) -> xr.Dataset:
     return long.transpose("sample", ...)
 
 
+def thinned(fit: Fit, most: int) -> Fit:
+    """The fit with every so many-th draw, so that about as many are left as asked for."""
+    import xarray as xr
+
+    posterior = fit.posterior
+    step = posterior.sizes["chain"] * posterior.sizes["draw"] // most
+    if step < 2:
+        return fit
+    groups = {name: group.to_dataset() for name, group in fit.tree.children.items()}
+    return replace(
+        fit, tree=xr.DataTree.from_dict(groups | {"posterior": posterior.isel(draw=slice(None, None, step))})
+    )
+
+
 def law_draws(posterior: xr.Dataset, cell: Sequence[int] | slice | int) -> Law:
     """Law of a cell (arrays of shape (sample,)) or of several (sample, cell) from stacked draws."""
     names = LAW_VARIABLES
@@ -337,7 +356,35 @@ def noise(rng: np.random.Generator, shape: tuple[int, ...], *, nu: Floats) -> Fl
     return np.where(heavy, normal / np.sqrt(rng.chisquare(some, shape) / some), normal)
 
 
-def _through_laws(fit: Fit, at: pd.DataFrame, *, kind: Kind) -> Floats:
+def unscattered(fit: Fit, points: pd.DataFrame) -> tuple[pd.DataFrame, Floats, Floats]:
+    """Draws of runs but for what each scatters by itself, which is given beside them.
+
+    Parameters
+    ----------
+    fit : Fit
+        A posterior.
+    points : pandas.DataFrame
+        As in `forecast`.
+
+    Returns
+    -------
+    points : pandas.DataFrame
+        As in `Forecast`.
+    draws : ndarray, shape (draw, point)
+        Losses in nats/token. Of a model of pairs, or of error rates, the scatter is in them.
+    scatter : ndarray, shape (point,)
+        Standard deviation of log loss that is not in the draws.
+    """
+    if fit.errors is not None or fit.spec.structure == "pairs":
+        runs = forecast(fit, points)
+        return runs.points, runs.draws, np.zeros(len(runs))
+    at = expand(points, cells=fit.cells, max_flops=fit.max_flops)
+    column = [fit.cells.index(cell) for cell in zip(at["eval_set"], at["train_set"], strict=True)]
+    variance = (fit.posterior["scatter"].to_numpy() ** 2).mean(axis=(0, 1))
+    return at, _through_laws(fit, at, kind="run", scattered=False), np.sqrt(variance[column])
+
+
+def _through_laws(fit: Fit, at: pd.DataFrame, *, kind: Kind, scattered: bool = True) -> Floats:
     """Draws of the loss at every point, by the law of its cell."""
     posterior = stacked(fit.posterior)
     column = [fit.cells.index(cell) for cell in zip(at["eval_set"], at["train_set"], strict=True)]
@@ -351,7 +398,7 @@ def _through_laws(fit: Fit, at: pd.DataFrame, *, kind: Kind) -> Floats:
         first_order = loss * np.exp(moved * np.where(reads, 0.0, 1 - law.E / np.where(reads, 1.0, loss)))
         loss = np.where(reads, law.E + (loss - law.E) * np.exp(moved), first_order)
     log_loss = np.log(np.where(reads, _above_zero(loss), loss)) + scatter * _drift(fit, at, len(loss))
-    if kind == "run":
+    if kind == "run" and scattered:
         log_loss += scatter * noise(rng, loss.shape, nu=degrees_of_freedom(fit)[column])
     return np.asarray(np.exp(log_loss))
 

@@ -6,7 +6,7 @@ should be read with care; notes are stored with the fit and shown wherever its n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -92,7 +92,8 @@ def assess(table: pd.DataFrame) -> tuple[Note, ...]:
     Returns
     -------
     tuple of Note
-        With the codes ``too_few_runs``, ``one_model_size``, ``one_token_count`` and ``flops_mismatch``.
+        With the codes ``too_few_runs``, ``one_model_size``, ``one_token_count``, ``no_own_loss`` and
+        ``flops_mismatch``.
     """
     losses = table[table["metric"] == "loss"]
     notes = []
@@ -114,6 +115,14 @@ def assess(table: pd.DataFrame) -> tuple[Note, ...]:
         if only:
             message = f"only {what} in {_some(only)}; how {column} change its loss is left to the other sets"
             notes.append(Note(code, "warning", message, {"train_sets": only}))
+    own = set(losses.loc[losses["eval_set"] == losses["train_set"], "train_set"])
+    lacking = sorted({str(train_set) for train_set in losses["train_set"]} - own)
+    if own and lacking:
+        message = (
+            f"no evaluation is said to be on the own validation data of {_some(lacking)}, but some of other training "
+            "sets are; name it like the training set, or under [own] in the mapping file, if there is one"
+        )
+        notes.append(Note("no_own_loss", "info", message, {"train_sets": lacking}))
     computed = FLOPS_PER_PARAM_TOKEN * table["params"] * table["tokens"]
     ratio = table["flops"] / computed
     run = ["train_set", "run_id"]
@@ -129,7 +138,7 @@ def assess(table: pd.DataFrame) -> tuple[Note, ...]:
     return tuple(notes)
 
 
-def _some(names: Mapping[str, Any]) -> str:
+def _some(names: Collection[str]) -> str:
     first = sorted(names)[:3]
     more = f" and {len(names) - len(first)} more" if len(names) > len(first) else ""
     return ", ".join(first) + more

@@ -4,11 +4,16 @@ Nothing is fitted again. Losses that candidate runs may have and the goal are fo
 tell of the goal is read off their covariance, as in an ensemble Kalman filter (Evensen, 2003,
 doi:10.1007/s10236-003-0036-9): for normal draws that is exact. What several runs tell is not the sum of what each
 tells: a batch is built run by run, each given those before it.
+
+Models take what runs scatter by themselves for independent, and so do the numbers that a plan reports. But runs of
+one training set and near sizes deviate together: extreme sizes, which tell most by the model, tell little of the
+others. So batches are picked by how far off the goal would be if that is so and the model is fitted as it is.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -16,9 +21,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bayes_l2l.build import point_label
-from bayes_l2l.choice import DRAWS, Choice, optimal_sizes, thinned, weighted
+from bayes_l2l.choice import DRAWS, Choice, optimal_sizes, weighted
 from bayes_l2l.errors import DataError, ForecastError
-from bayes_l2l.forecast import forecast
+from bayes_l2l.forecast import one_way, thinned, unscattered
 from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN
 from bayes_l2l.notes import Note
 
@@ -31,12 +36,18 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 Measure = Literal["sd", "regret"]
+Sizes = float | Sequence[float] | npt.NDArray[np.float64]
 
 #: Runs of a batch, unless another number is asked for.
 RUNS: Final = 8
 #: Costs of candidates as parts of the budget, and their sizes as multiples of the compute-optimal one.
 PARTS: Final = tuple(4.0**-k for k in range(6))
 SIZES: Final = (0.5, 1.0, 2.0)
+#: What part of the variance that runs of one cell scatter by themselves runs of near sizes have in common, and how
+#: near in (log N, log D). Measured on residuals of the sweep of arXiv 2411.12925: within half an e-fold they
+#: correlate by .06 to .74 (six sets; mean .37), within one by two thirds of that, and beyond one and a half not.
+TOGETHER: Final = 0.64
+NEAR: Final = 1.0
 _NORMALS: Final = 1024
 
 
@@ -56,7 +67,8 @@ class Plan:
     before : float
         The measure now (nats/token).
     measure : {"sd", "regret"}
-        Standard deviation of the forecast of the goal's run, or expected regret of the choice.
+        Standard deviation of the forecast of the goal's run (of several, their mean), or expected regret of the
+        choice.
     goal : str
         What is to become known.
     budget : float
@@ -118,9 +130,9 @@ def plan(
     *,
     goal: Cell | Choice,
     budget: float,
-    flops: float | None = None,
-    params: float | None = None,
-    tokens: float | None = None,
+    flops: Sizes | None = None,
+    params: Sizes | None = None,
+    tokens: Sizes | None = None,
     runs: int = RUNS,
     train_set: str | list[str] | None = None,
     candidates: pd.DataFrame | None = None,
@@ -136,12 +148,12 @@ def plan(
         offered = _offered(fit, budget, _named(fit, train_set), list(shares))
     else:
         offered = _given(fit, candidates, budget)
-    ensemble, at = _ensemble(fit, points, shares, offered)
     measure: Measure = "regret" if isinstance(goal, Choice) else "sd"
+    ensemble, at = _ensemble(fit, points, shares, offered, measure)
     offered = offered.assign(extrapolation=at)
     costs = offered["flops"].to_numpy()
     order, path = ensemble.batch(costs, budget=budget, runs=runs)
-    before = float(goal.regret.min()) if isinstance(goal, Choice) else float(ensemble.goals.std())
+    before = float(goal.regret.min()) if isinstance(goal, Choice) else float(ensemble.before)
     left, doubt = ensemble.singles()
     table = offered.assign(after=before * left, reduction=1 - doubt, reduction_per_flop=(1 - doubt) / costs)
     batch = offered.iloc[order][["train_set", "params", "tokens", "flops"]].reset_index(drop=True)
@@ -166,27 +178,45 @@ class Ensemble:
     Parameters
     ----------
     goals : ndarray, shape (draw, goal)
-        One loss, or one an option of a choice (nats/token).
+        Losses that are to be known, or one an option of a choice (nats/token).
     shown : ndarray, shape (draw, observation)
-        Log losses, with what runs scatter.
+        Log losses.
     groups : list of ndarray of int
         Observations of every candidate.
+    measure : {"sd", "regret"}
+        Whether all goals are to be known, or which of them is the lowest.
+    alone, near : ndarray, shape (goal and observation, goal and observation), or 0
+        Covariance of what runs scatter and the draws have not: as the model has it, and where near runs deviate
+        together.
     """
 
     goals: Floats
     shown: Floats
     groups: list[npt.NDArray[np.int_]] = field(repr=False)
+    measure: Measure = "sd"
+    alone: Floats | float = 0.0
+    near: Floats | float = 0.0
+
+    @cached_property
+    def drawn(self) -> Floats:
+        """Covariance of goals and observations, in this order, as drawn."""
+        return np.atleast_2d(np.cov(np.concatenate([self.goals, self.shown], axis=1), rowvar=False))
 
     @cached_property
     def covariance(self) -> Floats:
-        """Covariance of goals and observations, in this order."""
-        return np.atleast_2d(np.cov(np.concatenate([self.goals, self.shown], axis=1), rowvar=False))
+        """The same with what runs scatter, as the model has it."""
+        return np.asarray(self.drawn + self.alone)
+
+    @property
+    def before(self) -> float:
+        """Mean standard deviation of the goals."""
+        return float(np.sqrt(np.diag(self.covariance)[: self.goals.shape[1]]).mean())
 
     def halves(self) -> tuple[Ensemble, Ensemble]:
         """First and second half of the draws."""
         middle = len(self.goals) // 2
         cut = slice(None, middle), slice(middle, None)
-        first, second = (Ensemble(self.goals[half], self.shown[half], self.groups) for half in cut)
+        first, second = (replace(self, goals=self.goals[half], shown=self.shown[half]) for half in cut)
         return first, second
 
     def singles(self) -> tuple[Floats, Floats]:
@@ -206,85 +236,82 @@ class Ensemble:
         # What is picked because it looks best looks better than it is: batches are picked by one half of the draws
         # (other chains), and judged by the other.
         one, other = self.halves()
-        found: tuple[float, list[int], Floats] = (1.0, [], np.empty(0))
+        least, found = 1.0, list[int]()
         for power in (0.0, 0.5, 1.0):
             order = one._greedy(costs, costs**power, budget, runs)
-            path = np.array([other.left(order[: n + 1], by=one) for n in range(len(order))]).reshape(-1, 2)
-            best = int(np.argmin(path[:, 1])) if len(path) else 0
-            if len(path) and path[best, 1] < found[0]:
-                found = path[best, 1], order[: best + 1], path[: best + 1, 0]
-        return found[1], np.minimum.accumulate(np.minimum(found[2], 1.0))
+            off = [other.off(order[: n + 1], by=one) for n in range(len(order))]
+            if off and min(off) < least:
+                least, found = min(off), order[: int(np.argmin(off)) + 1]
+        path = [other.left(found[: n + 1], by=one)[0] for n in range(len(found))]
+        return found, np.minimum.accumulate(np.minimum(path, 1.0))
 
     def left(self, chosen: list[int], *, by: Ensemble) -> tuple[float, float]:
-        """What part of the measure and of the doubt is left with these candidates' runs.
+        """What part of the measure and of the doubt is left with these candidates' runs, as the model has it.
 
         Read as another half of the draws says that they are to be read: what the runs tell there by chance alone
         counts against them here.
         """
-        n, y = self.goals.shape[1], np.concatenate([self._places(k) for k in chosen])
-        taught, here = by.covariance, self.covariance
-        reading = np.linalg.solve(taught[np.ix_(y, y)], taught[y, :n])
-        cross = here[:n, y] @ reading
-        block = here[:n, :n] - cross - cross.T + reading.T @ here[np.ix_(y, y)] @ reading
-        prior = self._goals(here)
+        block, prior = self._given(chosen, self.covariance, by=by), self._goals(self.covariance)
         return _part(self._measure(block, prior), self._measure(prior, prior)), _part(
             self.doubt(block), self.doubt(prior)
         )
 
+    def off(self, chosen: list[int], *, by: Ensemble) -> float:
+        """What part of the doubt is left where near runs deviate together, and are read as if they did not."""
+        truth = self.drawn + self.near
+        return _part(self.doubt(self._given(chosen, truth, by=by)), self.doubt(self._goals(truth)))
+
     def doubt(self, block: Floats) -> float:
-        """Variance of one goal; of options, the regret expected where runs confirm today's means.
+        """Squared mean standard deviation of goals; of options, the regret expected where runs confirm today's means.
 
         Unlike the measure of a choice it falls with every run that tells something, also where no single one can
         change the choice.
         """
-        if len(block) == 1:
-            return float(block[0, 0])
+        if self.measure == "sd":
+            return float(np.sqrt(np.maximum(np.diag(block), 0.0)).mean() ** 2)
         mean = self.goals.mean(axis=0)
         return float(mean.min() - (mean + _normals(len(block)) @ _root(block)).min(axis=1).mean())
 
     def _measure(self, block: Floats, prior: Floats) -> float:
-        """Standard deviation of one goal; of options, the expected regret of the one that is then chosen.
+        """Standard deviation of the goals; of options, the expected regret of the one that is then chosen.
 
         What will be believed of the options' losses is, before the runs, normal about today's means, with the
         covariance that the runs take away (preposterior analysis: Raiffa and Schlaifer, 1961).
         """
-        if len(block) == 1:
-            return float(np.sqrt(block[0, 0]))
+        if self.measure == "sd":
+            return float(np.sqrt(self.doubt(block)))
         mean, normals = self.goals.mean(axis=0), _normals(len(block))
         chosen, lowest = ((mean + normals @ _root(part)).min(axis=1).mean() for part in (prior - block, prior))
         return float(chosen - lowest)
 
     def _greedy(self, costs: Floats, price: Floats, budget: float, runs: int) -> list[int]:
         """Candidates in the order of what they take off the doubt for their price."""
-        now, order, spent = self.covariance, list[int](), 0.0
+        now, order, spent = 1.0, list[int](), 0.0
         while len(order) < runs:
             # A sum of rounded costs may exceed the budget that it makes up.
             fits = spent + costs <= budget * (1 + 1e-9)
             fits[order] = False
             if not fits.any():
                 break
-            left = [self.doubt(self._after(now, k)) if fits[k] else np.inf for k in range(len(costs))]
-            gain = (self.doubt(self._goals(now)) - np.array(left)) / price
+            left = np.array([self.off([*order, k], by=self) if fits[k] else np.inf for k in range(len(costs))])
+            gain = (now - left) / price
             if gain.max() <= 0:
                 break
             order.append(int(np.argmax(gain)))
-            spent += costs[order[-1]]
-            now = self._given(now, order[-1])
+            spent, now = spent + costs[order[-1]], float(left[order[-1]])
         return order
 
     def _goals(self, covariance: Floats) -> Floats:
         n = self.goals.shape[1]
         return covariance[:n, :n]
 
-    def _after(self, now: Floats, k: int) -> Floats:
-        """Covariance of the goals given one more candidate's run."""
-        n, y = self.goals.shape[1], self._places(k)
-        return np.asarray(now[:n, :n] - now[:n, y] @ np.linalg.solve(now[np.ix_(y, y)], now[y, :n]))
-
-    def _given(self, now: Floats, k: int) -> Floats:
-        """Covariance of everything given one more candidate's run."""
-        y = self._places(k)
-        return np.asarray(now - now[:, y] @ np.linalg.solve(now[np.ix_(y, y)], now[y]))
+    def _given(self, chosen: list[int], truth: Floats, *, by: Ensemble) -> Floats:
+        """Covariance of how far the goals are off, if candidates' runs are read by the covariance of an ensemble."""
+        n, y = self.goals.shape[1], np.concatenate([self._places(k) for k in chosen])
+        taught = by.covariance
+        reading = np.linalg.solve(taught[np.ix_(y, y)], taught[y, :n])
+        cross = truth[:n, y] @ reading
+        return np.asarray(truth[:n, :n] - cross - cross.T + reading.T @ truth[np.ix_(y, y)] @ reading)
 
     def _places(self, k: int) -> npt.NDArray[np.int_]:
         return np.asarray(self.goals.shape[1] + self.groups[k])
@@ -308,7 +335,7 @@ def _root(covariance: Floats) -> Floats:
 
 
 def _goal(
-    fit: Fit, goal: Cell | Choice, *, flops: float | None, params: float | None, tokens: float | None
+    fit: Fit, goal: Cell | Choice, *, flops: Sizes | None, params: Sizes | None, tokens: Sizes | None
 ) -> tuple[pd.DataFrame, dict[str, float], str]:
     """Points of the goal, evaluation then training set, the weights of the evaluations, and its name."""
     import pandas as pd
@@ -318,16 +345,22 @@ def _goal(
             raise ForecastError("The choice has its sizes already: leave out flops, params and tokens.")
         at = pd.concat([goal.points.assign(eval_set=name) for name in goal.shares], ignore_index=True)
         return at, dict(goal.shares), f"the choice on {', '.join(goal.shares)}"
-    if (flops is None) == (params is None) or (params is None) != (tokens is None):
+    if not one_way(flops, params, tokens):
         raise ForecastError("Say at what size the goal is: flops, or both params and tokens.")
     evaluation, train = fit.sweep.cell(goal)
     if flops is not None:
-        at = optimal_sizes(fit, [train], {evaluation: 1.0}, np.array([flops]))
+        at = optimal_sizes(fit, [train], {evaluation: 1.0}, np.ravel(flops))
     else:
-        at = pd.DataFrame({"train_set": [train], "params": [params], "tokens": [tokens]})
-    size = at.iloc[0]
-    name = f"{evaluation}@{train} at {size['params']:.3g} parameters and {size['tokens']:.3g} tokens"
+        n, d = np.broadcast_arrays(np.ravel(np.asarray(params)), np.ravel(np.asarray(tokens)))
+        at = pd.DataFrame({"train_set": train, "params": n, "tokens": d})
+    sizes = (_span(at["params"]), _span(at["tokens"]), f"{len(at)} sizes of " if len(at) > 1 else "")
+    name = f"{evaluation}@{train} at {sizes[2]}{sizes[0]} parameters and {sizes[1]} tokens"
     return at.assign(eval_set=evaluation), {evaluation: 1.0}, name
+
+
+def _span(values: pd.Series[float]) -> str:
+    low, high = (f"{v:.3g}" for v in (values.min(), values.max()))
+    return low if low == high else f"{low} to {high}"
 
 
 def _named(fit: Fit, train_set: str | list[str] | None) -> list[str]:
@@ -378,7 +411,7 @@ def _given(fit: Fit, candidates: pd.DataFrame, budget: float) -> pd.DataFrame:
 
 
 def _ensemble(
-    fit: Fit, points: pd.DataFrame, shares: dict[str, float], offered: pd.DataFrame
+    fit: Fit, points: pd.DataFrame, shares: dict[str, float], offered: pd.DataFrame, measure: Measure
 ) -> tuple[Ensemble, Floats]:
     """Joint draws, from one forecast of all runs, and how far out every candidate lies.
 
@@ -393,13 +426,36 @@ def _ensemble(
             rows.append(pd.DataFrame({**run, "eval_set": list(observation), "candidate": k}))
             weight.append(np.array(list(observation.values())))
     together = pd.concat(rows, ignore_index=True)
-    runs = forecast(fit, together[["train_set", "eval_set", "params", "tokens", "flops"]], kind="run")
-    n, start = len(points), np.cumsum([0, *map(len, weight)])
-    losses = np.add.reduceat(runs.draws[:, n:] * np.concatenate(weight), start[:-1], axis=1)
-    candidate = together["candidate"].to_numpy()[n:][start[:-1]]
+    at, draws, scatter = unscattered(fit, together[["train_set", "eval_set", "params", "tokens", "flops"]])
+    n, start = len(points), np.cumsum([0, *map(len, weight)])[:-1]
+    goals = weighted(draws[:, :n], shares)
+    parts = draws[:, n:] * np.concatenate(weight)
+    losses = np.add.reduceat(parts, start, axis=1)
+    candidate = together["candidate"].to_numpy()[n:][start]
     groups = [np.flatnonzero(candidate == k) for k in offered.index]
-    out = runs.points["extrapolation"].to_numpy()[n:][start[:-1]][[places[0] for places in groups]]
-    return Ensemble(weighted(runs.draws[:, :n], shares), np.log(losses), groups), out
+    out = at["extrapolation"].to_numpy()[n:][start][[places[0] for places in groups]]
+    # Of every row: what it is part of, and what one unit of its log loss does there.
+    of_shown = np.repeat(np.arange(len(weight)), [len(w) for w in weight])
+    place = np.concatenate([np.tile(np.arange(goals.shape[1]), len(shares)), goals.shape[1] + of_shown])
+    to_goal = draws[:, :n].mean(axis=0) * np.repeat(list(shares.values()), goals.shape[1])
+    effect = np.concatenate([to_goal, (parts / losses[:, of_shown]).mean(axis=0)]) * scatter
+    alone, near = _scattered(at, place, effect)
+    return Ensemble(goals, np.log(losses), groups, measure, alone, near), out
+
+
+def _scattered(at: pd.DataFrame, place: npt.NDArray[np.int_], effect: Floats) -> tuple[Floats, Floats]:
+    """Covariance of what runs scatter by themselves: independent, and with what near runs of a cell have in common.
+
+    `place` and `effect`, shape (row,), say what each row is part of and what one standard deviation of it does there.
+    """
+    size = np.log(at[["params", "tokens"]].to_numpy())
+    alone, near = np.zeros((2, place.max() + 1, place.max() + 1))
+    for rows in at.groupby(["eval_set", "train_set"]).indices.values():
+        apart = ((size[rows, None] - size[rows]) ** 2).sum(axis=-1)
+        both, here = np.outer(effect[rows], effect[rows]), np.ix_(place[rows], place[rows])
+        alone[here] += both * np.eye(len(rows))
+        near[here] += both * ((1 - TOGETHER) * np.eye(len(rows)) + TOGETHER * np.exp(-apart / (2 * NEAR**2)))
+    return alone, near
 
 
 def _shown(fit: Fit, train: str, shares: dict[str, float]) -> list[dict[str, float]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bayes_l2l.columns import (
     CORE_COLUMNS,
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Loss (nats/token) of guessing uniformly among 262144 tokens: no set of trained models has its median above.
 UNIFORM_GUESS = math.log(2**18)
+#: No language model has fewer: sizes that are given in millions or billions.
+_FEWEST: Final = {"params": 1e4, "tokens": 1e5}
 _ABSURD_LOSS = 20.0  # nats/token: beyond any run that diverged
 _IDS = ("run_id", "train_set", "eval_set")
 # Columns of the work in progress: the row as a person knows it, and the column that the loss was read from.
@@ -65,7 +67,9 @@ def canonical(raw: RawTable, columns: ColumnMap, *, min_runs: int = 2) -> tuple[
     required = [name for name in known if name not in MADE_COLUMNS + OPTIONAL_COLUMNS]
     found = _locate(frame, columns, known, required, faults)
     if not columns.wide and not found.keys() & {"eval_set", "loss"} and not columns.columns:
-        faults.append("if it has one row a run, say in a mapping file which columns are losses")
+        faults.append(
+            "if it has one row a run, say in a mapping file (--columns MAP.toml; columns= in Python) which are losses"
+        )
     table = _renamed(frame, found, raw.rows)
     for name in RUN_COLUMNS:
         if name in found:
@@ -83,7 +87,7 @@ def canonical(raw: RawTable, columns: ColumnMap, *, min_runs: int = 2) -> tuple[
     if set(CORE_COLUMNS) - set(MADE_COLUMNS) <= set(table.columns):
         _make_missing(table)
         _check_runs(table, faults, min_runs)
-        _check_units(table, faults)
+        _check_units(table, found, faults)
     if faults:
         raise TableError(faults, table=raw.name)
     leading = [name for name in LONG_COLUMNS if name in table]
@@ -315,8 +319,15 @@ def _check_runs(table: pd.DataFrame, faults: list[str], min_runs: int) -> None:
         faults.append(f"there is only {n_runs} run; a law needs at least {min_runs}")
 
 
-def _check_units(table: pd.DataFrame, faults: list[str]) -> None:
-    """Refuse percent and perplexity where nats per token are meant."""
+def _check_units(table: pd.DataFrame, found: Mapping[str, str], faults: list[str]) -> None:
+    """Refuse sizes in billions, and percent and perplexity where nats per token are meant."""
+    for name, least in _FEWEST.items():
+        if table[name].median() < least:
+            low, high = table[name].min(), table[name].max()
+            faults.append(
+                f"column {found[name]!r}: {name} of {low:.3g} to {high:.3g} are too few; give numbers of {name}, not "
+                "thousands, millions or billions of them"
+            )
     losses = table[(table["metric"] == "loss") & table["loss"].notna()]
     median = losses.groupby(["train_set", "eval_set"])["loss"].transform("median")
     wrong = losses[(losses["loss"] > _ABSURD_LOSS) | (median > UNIFORM_GUESS)]

@@ -13,6 +13,7 @@ from bayes_l2l import drawing, plots, relations
 from bayes_l2l.build import LAW_VARIABLES, NOISE_VARIABLES, RELATION_VARIABLES
 from bayes_l2l.drawing import label_of, palette
 from bayes_l2l.errors import ForecastError
+from bayes_l2l.forecast import thinned
 from bayes_l2l.page import Gallery, Picture, digits
 from bayes_l2l.plots import REACH
 
@@ -62,11 +63,9 @@ class View:
         """The fit with what pictures need: its laws or relations, of as many draws as a line asks for."""
         import xarray as xr
 
-        posterior = self.fit.posterior
+        posterior = thinned(self.fit, _DRAWN).posterior
         needed = [n for n in (*LAW_VARIABLES, *RELATION_VARIABLES, *NOISE_VARIABLES) if n in posterior]
-        step = max(1, posterior.sizes["chain"] * posterior.sizes["draw"] // _DRAWN)
-        thin = posterior[needed].isel(draw=slice(None, None, step))
-        kept = {"posterior": thin, "observed_data": self.fit.tree["observed_data"].to_dataset()}
+        kept = {"posterior": posterior[needed], "observed_data": self.fit.tree["observed_data"].to_dataset()}
         return replace(self.fit, tree=xr.DataTree.from_dict(kept))
 
     @cached_property

@@ -2,7 +2,7 @@
 
 ::
 
-    python benchmarks/decisions.py [hindcasts] [stars] --fits FOLDER [--draws --tune --chains --seed]
+    python benchmarks/decisions.py [hindcasts] [stars] --fits FOLDER [--draws --tune --chains --seed --cores]
 
 The joint model is fitted to all 17 evaluations of the runs up to a cut-off in compute, and says P(A beats B) for
 every two training sets at the (N, D) of larger runs that both have. "hindcasts" asks for the runs of 2.2e19 and
@@ -52,6 +52,7 @@ def fitted(cutoff: float, runs: Runs, args: argparse.Namespace) -> l2l.Fit:
     if not path.exists():
         sweep = l2l.Sweep.from_table(upto(runs.sweep, cutoff), name=f"up to {cutoff:.3g} FLOPs")
         settings = {"draws": args.draws, "tune": args.tune, "chains": args.chains, "random_seed": args.seed}
+        settings["cores"] = args.cores
         l2l.fit(sweep, **settings).save(path)
     return l2l.load_fit(path)
 
@@ -175,6 +176,7 @@ def main() -> None:
     parser.add_argument("--tune", type=int, default=800)
     parser.add_argument("--chains", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--cores", type=int, default=1)
     args = parser.parse_args()
     runs, path = Runs.load(), RESULTS / "decisions.json"
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

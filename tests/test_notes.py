@@ -120,6 +120,14 @@ def test_flops_mismatch():
     )
 
 
+def test_a_training_set_without_a_loss_of_its_own_is_named_where_others_have_one():
+    table = pd.concat([runs(6), runs(6, train_set="b")], ignore_index=True)
+    assert assess(table.assign(eval_set="web")) == ()
+    (note,) = assess(table.assign(eval_set="a"))
+    assert note.code == "no_own_loss"
+    assert note.data == {"train_sets": ["b"]}
+
+
 def test_notes_do_not_depend_on_row_order():
     table = pd.concat([runs(3, flops=1.0), runs(4, train_set="b", params=1e8)], ignore_index=True)
     assert [note.code for note in assess(table)] == ["too_few_runs", "one_model_size", "flops_mismatch"]

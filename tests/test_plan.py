@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,13 +16,19 @@ EDU, SMOLLM, STARCODER = "fineweb-edu-100b", "smollm-corpus", "starcoder"
 
 
 def normal_ensemble(
-    loadings: np.ndarray, goals: np.ndarray, noise: float, *, means: float | np.ndarray = 0.0, n=40_000
+    loadings: np.ndarray,
+    goals: np.ndarray,
+    noise: float,
+    *,
+    means: float | np.ndarray = 0.0,
+    measure="sd",
+    n=40_000,
 ):
     """Goals and observations that are linear in standard normal parameters; a candidate an observation."""
     rng = np.random.default_rng(0)
     theta = rng.standard_normal((n, loadings.shape[1]))
     shown = theta @ loadings.T + noise * rng.standard_normal((n, len(loadings)))
-    return Ensemble(theta @ goals.T + means, shown, [np.array([k]) for k in range(len(loadings))])
+    return Ensemble(theta @ goals.T + means, shown, [np.array([k]) for k in range(len(loadings))], measure)
 
 
 def exact(loadings: np.ndarray, goal: np.ndarray, noise: float, chosen: list[int]) -> float:
@@ -75,12 +83,43 @@ def test_runs_that_tell_nothing_are_not_planned():
     assert (ensemble.singles()[0] > 0.99).all()
 
 
+def test_of_several_goals_the_mean_standard_deviation_is_to_go():
+    goals = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+
+    def mean(chosen: list[int]) -> float:
+        return float(np.mean([exact(LOADINGS, goal, 0.3, chosen) for goal in goals]))
+
+    order, path = normal_ensemble(LOADINGS, goals, 0.3).batch(np.ones(6), budget=2.0, runs=2)
+    np.testing.assert_allclose(path[-1], mean(order) / mean([]), atol=0.01)
+    assert order[0] == int(np.argmin([mean([k]) for k in range(6)]))
+
+
+def test_scatter_beside_the_draws_is_as_good_as_in_them():
+    inside = normal_ensemble(LOADINGS, GOAL[None], 0.3)
+    beside = replace(normal_ensemble(LOADINGS, GOAL[None], 0.0), alone=np.diag([0.0] + [0.09] * 6))
+    np.testing.assert_allclose(beside.singles(), inside.singles(), atol=0.02)
+
+
+def test_where_near_runs_deviate_together_a_batch_is_spread():
+    """Two near runs tell most where each scatters alone, and little more than one where they scatter together."""
+    loadings = np.array([[1.0], [1.0], [0.9]])
+    ensemble = replace(normal_ensemble(loadings, np.array([[1.0]]), 0.0), alone=np.diag([0.0, 0.5, 0.5, 0.5]))
+    near = ensemble.alone.copy()
+    near[1, 2] = near[2, 1] = 0.49
+    for covariance, picked in ((ensemble.alone, [0, 1]), (near, [0, 2])):
+        order, path = replace(ensemble, near=covariance).batch(np.ones(3), budget=2.0, runs=2)
+        assert sorted(order) in (picked, [1, 2] if covariance is near else picked)
+        # What is reported is what the model says.
+        read = loadings[order, 0]
+        np.testing.assert_allclose(path[-1], (1 + read @ read / 0.5) ** -0.5, atol=0.02)
+
+
 def test_expected_regret_of_two_options_is_the_closed_form():
     """Of losses whose difference d is normal: s phi(u) - d Phi(-u), u = d / s; runs take off what they give."""
     from scipy.stats import norm
 
     loadings, goals, means = np.array([[1.0, -1.0]]), np.eye(2), np.array([0.0, 0.5])
-    ensemble = normal_ensemble(loadings, goals, 1.0, means=means)
+    ensemble = normal_ensemble(loadings, goals, 1.0, means=means, measure="regret")
 
     def expected_gain(s: float) -> float:
         return s * norm.pdf(0.5 / s) - 0.5 * norm.cdf(-0.5 / s)
@@ -116,6 +155,15 @@ def test_a_plan_of_a_forecast(joint, plan):
     assert plan.batch["train_set"].iloc[0] == STARCODER  # has few runs, and the task's own law
     assert plan.batch["after"].iloc[-1] < plan.before
     assert f"now {plan.before:.3g} nats/token" in str(plan)
+
+
+def test_a_plan_for_a_law_over_a_range(joint):
+    budgets = [1e19, 1e20, 1e21]
+    found = joint.plan(goal=STARCODER, budget=1e20, flops=budgets)
+    each = [joint.plan(goal=STARCODER, budget=1e20, flops=c).before for c in budgets]
+    assert found.before == pytest.approx(np.mean(each), rel=0.1)
+    assert found.batch["after"].iloc[-1] < found.before
+    assert "at 3 sizes of 3.5" in found.goal
 
 
 def test_enough(plan):

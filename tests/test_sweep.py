@@ -268,7 +268,7 @@ def test_a_wide_table_without_a_mapping(csv):
     assert faults(csv("a,1e8,2e9,3.5", header="train_set,params,tokens,web")) == [
         "there is no column 'eval_set'",
         "there is no column 'loss'",
-        "if it has one row a run, say in a mapping file which columns are losses",
+        "if it has one row a run, say in a mapping file (--columns MAP.toml; columns= in Python) which are losses",
     ]
 
 
@@ -337,6 +337,15 @@ def test_any_object_in_a_frame(cell):
     table.at[4, "loss"] = cell
     with pytest.raises(TableError, match="index 4, column 'loss': "):
         Sweep.from_table(table)
+
+
+def test_sizes_in_billions(csv):
+    assert faults(csv("a,a,0.1,2,3.5", "a,a,0.4,8,3.2", header="train_set,eval_set,params,tokens,loss")) == [
+        "column 'params': params of 0.1 to 0.4 are too few; give numbers of params, not thousands, millions or "
+        "billions of them",
+        "column 'tokens': tokens of 2 to 8 are too few; give numbers of tokens, not thousands, millions or billions "
+        "of them",
+    ]
 
 
 def test_perplexity(csv):
