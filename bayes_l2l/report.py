@@ -255,7 +255,8 @@ class _Report(View):
             left = len(evaluations) - len(panels)
             more = f" {left} more evaluations are in the table." if left else ""
             galleries.append(Gallery(panels, "The same for other evaluations." + more, self.keys()))
-        caption = f"Forecast losses of compute-optimal runs of {digits(self.flops)} FLOPs (nats/token)"
+        what = "losses (nats/token)" + (" and error rates" if "metric" in table else "")
+        caption = f"Forecast {what} of compute-optimal runs of {digits(self.flops)} FLOPs"
         return Section("forecasts", "Forecasts", [
             *galleries,
             Table("forecast", caption, table, {

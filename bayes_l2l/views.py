@@ -12,6 +12,7 @@ import numpy as np
 from bayes_l2l import drawing, plots, relations
 from bayes_l2l.build import LAW_VARIABLES, NOISE_VARIABLES, RELATION_VARIABLES
 from bayes_l2l.drawing import label_of, palette
+from bayes_l2l.error_fits import GROUPS as ERROR_GROUPS
 from bayes_l2l.errors import ForecastError
 from bayes_l2l.forecast import thinned
 from bayes_l2l.page import Gallery, Picture, digits
@@ -65,7 +66,9 @@ class View:
 
         posterior = thinned(self.fit, _DRAWN).posterior
         needed = [n for n in (*LAW_VARIABLES, *RELATION_VARIABLES, *NOISE_VARIABLES) if n in posterior]
-        kept = {"posterior": posterior[needed], "observed_data": self.fit.tree["observed_data"].to_dataset()}
+        # A forecast names error rates too, so their draws stay.
+        others = [name for name in ("observed_data", *ERROR_GROUPS[:1]) if name in self.fit.tree]
+        kept = {"posterior": posterior[needed]} | {name: self.fit.tree[name].to_dataset() for name in others}
         return replace(self.fit, tree=xr.DataTree.from_dict(kept))
 
     @cached_property

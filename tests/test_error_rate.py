@@ -19,6 +19,7 @@ from bayes_l2l.error_fits import GROUPS, ErrorFit
 from bayes_l2l.error_rate import FORMS, ErrorLaw, ErrorSpec, error_model_names, load_error_spec
 from bayes_l2l.errors import DataError, SpecError
 from bayes_l2l.fits import Fit, load_fit
+from bayes_l2l.report import report
 from bayes_l2l.sampling import SamplerSettings
 from bayes_l2l.sweep import Sweep
 
@@ -398,6 +399,12 @@ def test_errors_are_saved_with_the_fit(tmp_path):
 def test_a_budget_is_spent_as_for_the_loss():
     found = chained().forecast(train_set="starcoder", eval_set=["task", "quiz"], flops=1e20)
     assert found.points["params"].nunique() == 1
+
+
+def test_a_report_has_error_rates_in_its_table_of_forecasts():
+    page = report(chained())
+    assert "losses (nats/token) and error rates of compute-optimal runs" in page
+    assert page.count("<td>quiz</td>") == 3
 
 
 def test_unknown_tasks_are_refused():
