@@ -65,7 +65,7 @@ def _demo(args: argparse.Namespace) -> int:
     from bayes_l2l.datasets import load_sweep
 
     demo.prepare(args.output)
-    sweep = load_sweep("simulated" if args.simulated else "microsweep")
+    sweep = load_sweep("simulated" if args.simulated else "microsweep", eval_sets="own")
     _describe(sweep)
     _say("Fitting; this takes a minute or two ...")
     fit, report = demo.run(args.output, sweep=sweep, progress=_progress(args))

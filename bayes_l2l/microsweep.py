@@ -424,7 +424,8 @@ def train(run: Run, corpora: Sequence[Corpus], *, progress: Callable[[int], None
         {
             "eval_set": [corpus.name for corpus in corpora],
             "loss": [each.mean() for each in losses],
-            "loss_se": [each.std(ddof=1) / math.sqrt(len(each)) for each in losses],
+            # Of all runs alike, because they read the same windows: not the noise of one, which loss_se would be.
+            "held_out_se": [each.std(ddof=1) / math.sqrt(len(each)) for each in losses],
         }
     )
     described: dict[str, Any] = {
@@ -502,7 +503,7 @@ def _model(width: int) -> Any:
             qkv = F.linear(F.rms_norm(x, (width,)), self.qkv).view(rows, length, 3, heads, -1)
             q, k, v = qkv.permute(2, 0, 3, 1, 4)
             q, k = (F.rms_norm(t, t.shape[-1:]) for t in (q, k))
-            q, k = (t * cos + torch.cat(t.chunk(2, -1)[::-1], -1) * sin for t in (q, k))
+            q, k = ((t * cos + torch.cat(t.chunk(2, -1)[::-1], -1) * sin).type_as(v) for t in (q, k))
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
             x = x + F.linear(y.transpose(1, 2).reshape(rows, length, width), self.out)
             hidden = F.relu(F.linear(F.rms_norm(x, (width,)), self.up)).square()

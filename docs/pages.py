@@ -39,9 +39,9 @@ MORE = {
     "downloaded from within the file; pictures have a text for those who do not see them. For phone, "
     "screen, dark screen and paper. Exits with 1 if the fit is not to be trusted, and says so at the "
     "top of the report.",
-    "sweep": "The recipe, and what it measured on six corpora, stand in [microsweep.md](microsweep.md). The table is what "
-    "`fit` reads; `forecast --at RUNS-large.csv` and `score` compare with the large runs, which no fit sees. An hour of "
-    "one core with six corpora; each must hold 6 MB or so.",
+    "sweep": "The recipe, and what it measured on six corpora, stand in [microsweep.md](microsweep.md). The table is "
+    "what `fit` reads; `forecast --at RUNS-large.csv` and `score` compare with the large runs, which no fit sees. An "
+    "hour of one core with six corpora, each of which must hold 4 MB.",
     "data": "Public sweeps, each known by its hash.",
     "data list": "Name, title, licence and source of each.",
     "data fetch": "Prints the folder; a file that is there already, with the right hash, is not downloaded again.",
