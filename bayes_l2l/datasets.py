@@ -77,7 +77,7 @@ _LOSS_TO_LOSS = (
 _KNOWN = (
     Dataset(
         name="microsweep",
-        title="six corpora, 180 runs of byte-level transformers and 6 large ones, 6 evaluations",
+        title="six corpora, 174 runs of byte-level transformers and 6 large ones, 6 evaluations",
         licence="MIT",
         source="docs/microsweep.md",
     ),
@@ -185,7 +185,7 @@ def load_sweep(
     --------
     >>> sweep = load_sweep("microsweep")
     >>> sweep.n_runs, sweep.simulated
-    (180, False)
+    (174, False)
     """
     if not isinstance(source, (str, Path)):
         return Sweep.from_table(source, columns=columns, eval_sets=eval_sets)

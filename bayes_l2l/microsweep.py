@@ -137,7 +137,7 @@ def grid(
     budgets : sequence of float
         FLOPs of the curves.
     sizes : int
-        Models a budget; equally spaced in log N about the middle, where D = `tokens_per_param` N.
+        Models a budget, fewer where widths, multiples of 4, coincide; equally spaced in log N about the middle, where D = `tokens_per_param` N.
     tokens_per_param : float
         Bytes a parameter in the middle of the curves, and of the large runs.
     span : float, default 8
@@ -247,8 +247,16 @@ def sweep(
     output : path
         CSV file for the long table of the grid, written whole after every run; runs that it has are not made
         again. The large runs go beside it: see `large_path`.
-    budgets, sizes, tokens_per_param, star_factor, seed
-        See `grid`.
+    budgets : sequence of float
+        FLOPs of the isoFLOP curves.
+    sizes : int, default 6
+        Models a budget; fewer where widths, multiples of 4, coincide.
+    tokens_per_param : float, default 20
+        Bytes a parameter in the middle of the curves, and of the large runs.
+    star_factor : float, default 20
+        Compute of the large runs over the largest budget; none if 0.
+    seed : int, default 0
+        Of the initial weights and of the order of the data, in every run.
     progress : bool, default False
         Whether to show a progress bar, in FLOPs, on standard error.
 

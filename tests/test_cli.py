@@ -700,7 +700,14 @@ def test_demo_samples(monkeypatch, capsys):
 
     monkeypatch.setattr(demo, "fit", few)
     assert cli.main(["demo"]) in (0, 1)
-    assert "Scores over these runs" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert shown.startswith("Real data, of very small models")
+    assert "Loss (nats/byte)" in shown
+    for train_set, loss in (
+        large_runs("microsweep", eval_sets="own").table[["train_set", "loss"]].itertuples(index=False)
+    ):
+        assert re.search(rf"{train_set} +{loss:.3f} +\d\.\d+ \[\d\.\d+, \d\.\d+\]", shown)
+    assert "Scores over these runs" in shown
     assert sorted(path.name for path in Path("demo").iterdir()) == sorted(demo.FILES)
 
 
