@@ -137,7 +137,8 @@ def grid(
     budgets : sequence of float
         FLOPs of the curves.
     sizes : int
-        Models a budget, fewer where widths, multiples of 4, coincide; equally spaced in log N about the middle, where D = `tokens_per_param` N.
+        Models a budget, fewer where widths, multiples of 4, coincide; equally spaced in log N about the middle,
+        where D = `tokens_per_param` N.
     tokens_per_param : float
         Bytes a parameter in the middle of the curves, and of the large runs.
     span : float, default 8
@@ -428,27 +429,24 @@ def train(run: Run, corpora: Sequence[Corpus], *, progress: Callable[[int], None
         if progress and (step % 100 == 99 or step == run.steps - 1):
             progress(step % 100 + 1)
     losses = [_evaluate(model, corpus.held, device) for corpus in corpora]
-    rows = pd.DataFrame(
+    return pd.DataFrame(
         {
+            "train_set": run.train_set,
             "eval_set": [corpus.name for corpus in corpora],
+            "params": run.params,
+            "tokens": run.tokens,
+            "flops": run.flops,
             "loss": [each.mean() for each in losses],
             # Of all runs alike, because they read the same windows: not the noise of one, which loss_se would be.
             "held_out_se": [each.std(ddof=1) / math.sqrt(len(each)) for each in losses],
+            "run_id": run.run_id,
+            "budget": run.budget,
+            "width": run.width,
+            "seed": run.seed,
+            "is_extrapolation": int(run.star),
+            "seconds": round(time.perf_counter() - started, 1),
         }
     )
-    described: dict[str, Any] = {
-        "train_set": run.train_set,
-        "params": run.params,
-        "tokens": run.tokens,
-        "flops": run.flops,
-        "run_id": run.run_id,
-        "budget": run.budget,
-        "width": run.width,
-        "seed": run.seed,
-        "is_extrapolation": int(run.star),
-        "seconds": round(time.perf_counter() - started, 1),
-    }
-    return rows.assign(**described)
 
 
 def _schedule(step: int, steps: int) -> float:
