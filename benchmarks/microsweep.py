@@ -364,7 +364,9 @@ def train_to_train(fit: l2l.Fit, large: l2l.Sweep) -> pd.DataFrame:
             loss = losses[target]
             row = {"source": source, "target": target, "actual": loss, "median": median, "low": low, "high": high}
             held = {"held90": bool(low <= loss <= high), "held50": bool(lower <= loss <= upper)}
-            rows.append(row | held | {"rel_error": 100 * abs(median / loss - 1)})
+            # Draws whose irreducible entropy of the source lies above its observed loss say nothing of the target.
+            unreached = 100 * float(np.isnan(draws).mean())
+            rows.append(row | held | {"rel_error": 100 * abs(median / loss - 1), "unreached": unreached})
     return pd.DataFrame(rows)
 
 
@@ -466,7 +468,8 @@ def page(found: dict[str, Any], own: pd.DataFrame) -> str:
         "From the own loss that one set's large run reached, that of another's "
         f"(`fit.translate(source, target).forecast(loss)`): 90% intervals hold "
         f"{found['train_to_train']['held90']} of {found['train_to_train']['n']} pairs, 50% intervals "
-        f"{found['train_to_train']['held50']}.\n",
+        f"{found['train_to_train']['held50']}. `unreached` is the percentage of draws that the intervals leave out: "
+        "their irreducible entropy of the source is above the loss that it reached.\n",
         _markdown(pd.DataFrame(found["pairs"])),
         "## Forecasts from N and D\n",
         _markdown(
