@@ -65,7 +65,7 @@ def _demo(args: argparse.Namespace) -> int:
     from bayes_l2l.datasets import load_sweep
 
     demo.prepare(args.output)
-    sweep = load_sweep("simulated")
+    sweep = load_sweep("simulated" if args.simulated else "microsweep", eval_sets="own")
     _describe(sweep)
     _say("Fitting; this takes a minute or two ...")
     fit, report = demo.run(args.output, sweep=sweep, progress=_progress(args))
@@ -299,6 +299,29 @@ def _report(args: argparse.Namespace) -> int:
     return _status(fit)
 
 
+def _sweep(args: argparse.Namespace) -> int:
+    from bayes_l2l.microsweep import BUDGETS, large_path, sweep
+    from bayes_l2l.output import check_output
+    from bayes_l2l.sweep import read_sweep
+
+    outputs = [args.output, large_path(args.output)] if args.star_factor else [args.output]
+    for path in outputs:
+        check_output(path, inputs=tuple(args.folders), suffixes=(".csv",))
+    sweep(
+        args.folders,
+        args.output,
+        budgets=args.budgets or BUDGETS,
+        sizes=args.sizes,
+        tokens_per_param=args.tokens_per_param,
+        star_factor=args.star_factor,
+        seed=args.seed,
+        progress=_progress(args),
+    )
+    _describe(read_sweep(args.output, min_runs=1))
+    _say("Written: " + ", ".join(map(str, outputs)))
+    return 0
+
+
 def _data_list(args: argparse.Namespace) -> int:
     from bayes_l2l.datasets import known
 
@@ -376,9 +399,9 @@ def _without_blank(forecast: pd.DataFrame, actual: pd.DataFrame) -> tuple[pd.Dat
 
 
 def _is_known(name: str) -> bool:
-    from bayes_l2l.datasets import known
+    from bayes_l2l.datasets import is_known
 
-    return name in [dataset.name for dataset in known()]
+    return is_known(name)
 
 
 def _large(name: str, cells: Sequence[tuple[str, str]]) -> Sweep:
@@ -488,6 +511,7 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace], int]]] = {
     "score": _score,
     "check": _check,
     "report": _report,
+    "sweep": _sweep,
     "data list": _data_list,
     "data fetch": _data_fetch,
 }

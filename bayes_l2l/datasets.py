@@ -76,6 +76,12 @@ _LOSS_TO_LOSS = (
 )
 _KNOWN = (
     Dataset(
+        name="microsweep",
+        title="six corpora, 174 runs of byte-level transformers and 6 large ones, 6 evaluations",
+        licence="MIT",
+        source="docs/microsweep.md",
+    ),
+    Dataset(
         name="simulated",
         title="six training sets, 528 runs simulated from the published laws of arXiv 2411.12925, Table 3",
         licence="MIT",
@@ -112,6 +118,9 @@ _KNOWN = (
 )
 
 
+_ALIASES = {"micro": "microsweep"}
+
+
 def known() -> list[Dataset]:
     """Return the data sets that `load_sweep` knows by name.
 
@@ -121,6 +130,22 @@ def known() -> list[Dataset]:
         The embedded default first.
     """
     return list(_KNOWN)
+
+
+def is_known(name: str) -> bool:
+    """Say whether `load_sweep` knows a data set of this name.
+
+    Parameters
+    ----------
+    name : str
+        What a user wrote.
+
+    Returns
+    -------
+    bool
+        Whether it is one, by its name or its short one.
+    """
+    return _ALIASES.get(name, name) in [dataset.name for dataset in _KNOWN]
 
 
 def load_sweep(
@@ -134,9 +159,9 @@ def load_sweep(
     Parameters
     ----------
     source : str, Path or pandas.DataFrame
-        A CSV or Parquet file, a frame, or the name of a known data set (``"loss-to-loss"``, ``"gadre"``,
-        ``"simulated"``), which wins over a file of that name. Large runs of a known data set are left out:
-        see `large_runs`.
+        A CSV or Parquet file, a frame, or the name of a known data set (``"microsweep"``, or ``"micro"`` for
+        short, ``"loss-to-loss"``, ``"gadre"``, ``"simulated"``), which wins over a file of that name. Large runs
+        of a known data set are left out: see `large_runs`.
     columns : ColumnMap, dict or path to a TOML file, optional
         Which column means what, for tables of one's own.
     eval_sets : {"own", "all"} or sequence of str, optional
@@ -158,16 +183,16 @@ def load_sweep(
 
     Examples
     --------
-    >>> sweep = load_sweep("simulated")
+    >>> sweep = load_sweep("microsweep")
     >>> sweep.n_runs, sweep.simulated
-    (528, True)
+    (174, False)
     """
     if not isinstance(source, (str, Path)):
         return Sweep.from_table(source, columns=columns, eval_sets=eval_sets)
     names = [dataset.name for dataset in _KNOWN]
-    if source in names:
+    if is_known(str(source)):
         if columns is not None:
-            raise DataError(f"the data set {source!r} has its own column mapping; leave columns out")
+            raise DataError(f"the data set {str(source)!r} has its own column mapping; leave columns out")
         return _load_known(str(source), large=False, eval_sets=eval_sets)
     if not Path(source).exists():
         hint = did_you_mean(str(source), names)
@@ -175,12 +200,12 @@ def load_sweep(
     return read_sweep(source, columns=columns, eval_sets=eval_sets)
 
 
-def large_runs(name: str = "simulated", *, eval_sets: EvalSets = None) -> Sweep:
+def large_runs(name: str = "microsweep", *, eval_sets: EvalSets = None) -> Sweep:
     """Load the large runs of a known data set, which `load_sweep` leaves out: the truth of its forecasts.
 
     Parameters
     ----------
-    name : str, default "simulated"
+    name : str, default "microsweep"
         Name of a known data set.
     eval_sets : {"own", "all"} or sequence of str, optional
         Evaluations to keep, as in `load_sweep`.
@@ -223,7 +248,7 @@ def fetch(dataset: str | Dataset, *, cache: str | Path | None = None, progressba
     """
     dataset = _find(dataset) if isinstance(dataset, str) else dataset
     if not dataset.files:
-        raise DataError(f"the data set {dataset.name!r} is made in code; there is nothing to fetch")
+        raise DataError(f"the data set {dataset.name!r} comes with the package; there is nothing to fetch")
     return _have(dataset, dataset.files, cache=cache, progressbar=progressbar)
 
 
@@ -291,7 +316,7 @@ def _download(file: DataFile, folder: Path, *, progressbar: bool) -> None:
 
 def _find(name: str) -> Dataset:
     for dataset in _KNOWN:
-        if dataset.name == name:
+        if dataset.name == _ALIASES.get(name, name):
             return dataset
     names = [dataset.name for dataset in _KNOWN]
     raise DataError(f"there is no data set {name!r}{did_you_mean(name, names)} (known: {', '.join(names)})")
@@ -301,6 +326,8 @@ def _load_known(name: str, *, large: bool, eval_sets: EvalSets) -> Sweep:
     if name == "simulated":
         return simulate(0)[large].select(eval_sets=eval_sets)
     dataset = _find(name)
+    if dataset.name == "microsweep":
+        return _measured(dataset, large=large, eval_sets=eval_sets)
     file = dataset.files[-1 if large else 0]
     folder = _have(dataset, [file])
     raw = RawTable.read(folder / file.path)
@@ -316,6 +343,15 @@ def _load_known(name: str, *, large: bool, eval_sets: EvalSets) -> Sweep:
         provenance=f"measured; {dataset.title}; {dataset.source}",
     )
     return replace(sweep, notes=_hash_notes(file, folder) + sweep.notes)
+
+
+def _measured(dataset: Dataset, *, large: bool, eval_sets: EvalSets) -> Sweep:
+    """The sweep whose measurements come with the package."""
+    suffix = "-large" if large else ""
+    with as_file(files("bayes_l2l") / "measurements" / f"{dataset.name}{suffix}.csv") as path:
+        sweep = read_sweep(path, eval_sets=eval_sets)
+    name = f"{dataset.name}, large runs" if large else dataset.name
+    return replace(sweep, name=name, provenance=f"measured; {dataset.title}; {dataset.source}")
 
 
 def _hash_notes(file: DataFile, folder: Path) -> tuple[Note, ...]:

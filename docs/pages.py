@@ -20,7 +20,7 @@ from bayes_l2l.spec import RELATIONS, STRUCTURES, load_spec, model_names  # noqa
 #: What a command's help has no room for.
 MORE = {
     "demo": "Writes `forecast.csv`, `fit.nc`, `forecast.png` and `report.html` into the folder, and prints "
-    "the forecasts beside the truth. Two minutes on two cores.",
+    "the forecasts beside what the large runs then did. Two minutes on two cores.",
     "fit": "Everything that can be refused is looked at first: all faults of the table at once, with row and "
     "column. The fit is one NetCDF file with posterior, runs, model and notes; it is written whole or "
     "not at all. Exits with 1 if a note is serious.",
@@ -39,6 +39,9 @@ MORE = {
     "downloaded from within the file; pictures have a text for those who do not see them. For phone, "
     "screen, dark screen and paper. Exits with 1 if the fit is not to be trusted, and says so at the "
     "top of the report.",
+    "sweep": "The recipe, and what it measured on six corpora, stand in [microsweep.md](microsweep.md). The table is "
+    "what `fit` reads; `forecast --at RUNS-large.csv` and `score` compare with the large runs, which no fit sees. An "
+    "hour of one core with six corpora, each of which must hold 4 MB.",
     "data": "Public sweeps, each known by its hash.",
     "data list": "Name, title, licence and source of each.",
     "data fetch": "Prints the folder; a file that is there already, with the right hash, is not downloaded again.",

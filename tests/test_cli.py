@@ -27,7 +27,7 @@ from bayes_l2l.output import as_csv, check_output, write_whole
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = [
     "demo", "fit", "forecast", "translate", "choose", "plan", "rollout", "score", "check", "report",
-    "data", "data list", "data fetch",
+    "sweep", "data", "data list", "data fetch",
 ]  # fmt: skip
 SUMMARY = ["mean", "sd", "median", "q0.05", "q0.5", "q0.95"]
 CONTRACT = ["train_set", "eval_set", "params", "tokens", "flops", "kind", *SUMMARY, "extrapolation"]
@@ -675,7 +675,7 @@ def test_data_fetch_says_where(real_data, monkeypatch, capsys):
 
 
 def test_demo(sampled, capsys):
-    assert cli.main(["demo", "-o", "out"]) == 0
+    assert cli.main(["demo", "--simulated", "-o", "out"]) == 0
     shown = capsys.readouterr()
     assert "Simulated data, not measured" in shown.out
     assert "20.6 times the largest compute fitted" in shown.out
@@ -700,7 +700,14 @@ def test_demo_samples(monkeypatch, capsys):
 
     monkeypatch.setattr(demo, "fit", few)
     assert cli.main(["demo"]) in (0, 1)
-    assert "Scores over these runs" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert shown.startswith("Real data, of very small models")
+    assert "Loss (nats/byte)" in shown
+    for train_set, loss in (
+        large_runs("microsweep", eval_sets="own").table[["train_set", "loss"]].itertuples(index=False)
+    ):
+        assert re.search(rf"{train_set} +{loss:.3f} +\d\.\d+ \[\d\.\d+, \d\.\d+\]", shown)
+    assert "Scores over these runs" in shown
     assert sorted(path.name for path in Path("demo").iterdir()) == sorted(demo.FILES)
 
 

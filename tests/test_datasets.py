@@ -173,7 +173,7 @@ def test_gadre_cannot_be_downloaded():
 
 
 def test_simulated_has_nothing_to_fetch():
-    with pytest.raises(DataError, match="'simulated' is made in code; there is nothing to fetch"):
+    with pytest.raises(DataError, match="'simulated' comes with the package; there is nothing to fetch"):
         fetch("simulated")
 
 
@@ -182,7 +182,7 @@ def test_unknown_names():
         load_sweep("loss2loss")
     assert str(refused.value) == (
         "there is no file and no data set 'loss2loss'; did you mean 'loss-to-loss'? "
-        "(known: simulated, loss-to-loss, gadre)"
+        "(known: microsweep, simulated, loss-to-loss, gadre)"
     )
     for find in (fetch, large_runs):
         with pytest.raises(DataError, match=r"there is no data set 'gadr'; did you mean 'gadre'\? \(known"):
@@ -196,13 +196,13 @@ def test_known_data_sets_have_their_own_mapping():
 
 def test_known():
     names = [dataset.name for dataset in known()]
-    assert names == ["simulated", "loss-to-loss", "gadre"]
+    assert names == ["microsweep", "simulated", "loss-to-loss", "gadre"]
     for dataset in known():
         assert dataset.title
         assert dataset.licence
         assert dataset.source
     commit = "457ce81a019019bc3981937c20a70c52f5fad436"
-    for file in known()[1].files:
+    for file in known()[2].files:
         assert file.url.startswith(
             f"https://raw.githubusercontent.com/KempnerInstitute/loss-to-loss-notebooks/{commit}/data/"
         )

@@ -132,7 +132,11 @@ def test_each_stack_is_named_for_both_pythons():
 def test_every_import_is_a_requirement():
     declared = {re.match(r"[\w-]+", requirement)[0].replace("-", "_") for requirement in PROJECT["dependencies"]}
     declared |= {"bayes_l2l", "pytensor"}  # PyMC itself says which PyTensor it needs
-    declared |= {re.match(r"[\w-]+", requirement)[0] for requirement in PROJECT["optional-dependencies"]["dask"]}
+    declared |= {
+        re.match(r"[\w-]+", requirement)[0]
+        for name in ("dask", "sweep")
+        for requirement in PROJECT["optional-dependencies"][name]
+    }
     imported = set()
     for path in (ROOT / "bayes_l2l").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -150,7 +154,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert tops == {"bayes_l2l", f"bayes_l2l-{bayes_l2l.__version__}.dist-info"}
     in_models = {name for name in names if name.startswith("bayes_l2l/models/")}
     assert in_models == {f"bayes_l2l/models/{name}.toml" for name in MODELS}
-    inside = [*(ROOT / "bayes_l2l").rglob("*.toml"), *(ROOT / "bayes_l2l" / "templates").iterdir()]
+    folders = [ROOT / "bayes_l2l" / name for name in ("templates", "measurements")]
+    inside = [*(ROOT / "bayes_l2l").rglob("*.toml"), *(path for folder in folders for path in folder.iterdir())]
     data = {path.relative_to(ROOT).as_posix() for path in inside}
     assert {"bayes_l2l/py.typed", *data} <= set(names)
     assert not [name for name in names if "__pycache__" in name]

