@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: Loss (nats/token) of guessing uniformly among 262144 tokens: no set of trained models has its median above.
 UNIFORM_GUESS = math.log(2**18)
 #: No language model has fewer: sizes that are given in millions or billions.
-_FEWEST: Final = {"params": 1e4, "tokens": 1e5}
+_FEWEST: Final = {"params": 1e3, "tokens": 1e3}
 _ABSURD_LOSS = 20.0  # nats/token: beyond any run that diverged
 _IDS = ("run_id", "train_set", "eval_set")
 # Columns of the work in progress: the row as a person knows it, and the column that the loss was read from.
