@@ -103,14 +103,14 @@ def test_it_runs(path, tmp_path, request):
     assert list(tmp_path.iterdir()) == [], "a notebook leaves no file behind where it runs"
 
 
-def test_the_quick_start_says_that_its_runs_are_simulated():
+def test_the_quick_start_says_what_is_real_about_its_runs():
     notebook = read(ROOT / "notebooks" / "01_quick_start.ipynb")
-    assert "simulated" in notebook.cells[0].source
-    assert "not measured" in notebook.cells[0].source
+    assert "are measured" in notebook.cells[0].source
+    assert "very small" in notebook.cells[0].source
     shown = outputs(notebook, "execute_result")
     assert sum("image/png" in out.data for out in shown) == 6
     printed = " ".join(out.text for out in outputs(notebook, "stream"))
-    assert "simulated, not measured" in printed
+    assert "microsweep: 174 rows" in printed
 
 
 def test_the_papers_figures_say_what_was_fitted_and_have_their_bands():
