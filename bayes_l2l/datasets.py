@@ -118,9 +118,6 @@ _KNOWN = (
 )
 
 
-_ALIASES = {"micro": "microsweep"}
-
-
 def known() -> list[Dataset]:
     """Return the data sets that `load_sweep` knows by name.
 
@@ -143,9 +140,9 @@ def is_known(name: str) -> bool:
     Returns
     -------
     bool
-        Whether it is one, by its name or its short one.
+        Whether it is one.
     """
-    return _ALIASES.get(name, name) in [dataset.name for dataset in _KNOWN]
+    return name in [dataset.name for dataset in _KNOWN]
 
 
 def load_sweep(
@@ -159,9 +156,9 @@ def load_sweep(
     Parameters
     ----------
     source : str, Path or pandas.DataFrame
-        A CSV or Parquet file, a frame, or the name of a known data set (``"microsweep"``, or ``"micro"`` for
-        short, ``"loss-to-loss"``, ``"gadre"``, ``"simulated"``), which wins over a file of that name. Large runs
-        of a known data set are left out: see `large_runs`.
+        A CSV or Parquet file, a frame, or the name of a known data set (``"microsweep"``,
+        ``"loss-to-loss"``, ``"gadre"``, ``"simulated"``), which wins over a file of that name. Large runs of a
+        known data set are left out: see `large_runs`.
     columns : ColumnMap, dict or path to a TOML file, optional
         Which column means what, for tables of one's own.
     eval_sets : {"own", "all"} or sequence of str, optional
@@ -316,7 +313,7 @@ def _download(file: DataFile, folder: Path, *, progressbar: bool) -> None:
 
 def _find(name: str) -> Dataset:
     for dataset in _KNOWN:
-        if dataset.name == _ALIASES.get(name, name):
+        if dataset.name == name:
             return dataset
     names = [dataset.name for dataset in _KNOWN]
     raise DataError(f"there is no data set {name!r}{did_you_mean(name, names)} (known: {', '.join(names)})")

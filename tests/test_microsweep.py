@@ -162,9 +162,8 @@ def test_where_large_runs_go():
 # the measured table
 
 
-@pytest.mark.parametrize("name", ["microsweep", "micro"])
-def test_the_measured_sweep(name):
-    sweep, large = load_sweep(name), large_runs(name)
+def test_the_measured_sweep():
+    sweep, large = load_sweep("microsweep"), large_runs("microsweep")
     assert (sweep.name, large.name) == ("microsweep", "microsweep, large runs")
     assert not sweep.simulated
     assert len(sweep.train_sets) == 6
