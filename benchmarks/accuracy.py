@@ -157,14 +157,10 @@ def fit_point(law: Callable[..., Floats], loss: Floats, error: Floats, chance: f
     from scipy.optimize import least_squares
 
     low, high = np.array([-12.0, -6.0, -2.0, 0.0]), np.array([4.0, 2.0, 2.0, 1.0])
-    gap = error.max() - error.min()
-    starts = (
-        [start]
-        if start is not None
-        else [
-            np.array([np.log(gap + 1e-3), np.log(e), np.log(k), error.min() / 2]) for e in (0.1, 1) for k in (0.5, 1)
-        ]
-    )
+    log_gain = np.log(error.max() - error.min() + 1e-3)
+    grid = [(e, k) for e in (0.1, 0.5, 2.0, 5.0) for k in (0.5, 1.0, 2.0)]
+    several = [np.array([log_gain, np.log(e), np.log(k), error.min() / 2]) for e, k in grid]
+    starts = several if start is None else [start]
     fits = [
         least_squares(
             lambda p: law(loss, p, chance) - error,
@@ -278,7 +274,7 @@ def as_markdown(record: dict[str, Any]) -> str:
                     f"90% interval {row['apart'][0]} to {row['apart'][2]}), {middle} ({low} to {high}) times the "
                     "scatter of runs."
                 )
-            lines += [f"  - {note}" for note in row["notes"]]
+            lines += [f"- `{row['predictor']}`: {note}" for note in row["notes"]]
         lines += ["", f"{found['settings']}; {found['seconds']} s, {found['machine']}, {found['versions']}."]
     return "\n".join(lines) + "\n"
 
