@@ -24,7 +24,7 @@ demo: $(RUNTIME)  ## The main job on the embedded sweep: fit, forecast 20x, pict
 	$(BIN)/bayes-l2l demo -o demo
 
 test: $(DEV)  ## The whole test suite (fast tests alone: PYTEST_ARGS="-m 'not slow'")
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(DEV)  ## Style and types
 	$(BIN)/ruff check .
