@@ -9,18 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, get_args
-
-from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN
-
-if TYPE_CHECKING:
-    import pandas as pd
+from typing import Any, Literal, get_args
 
 Severity = Literal["info", "warning", "serious"]
 SEVERITIES: tuple[str, ...] = get_args(Severity)
 """From the mildest to the worst."""
-LAW_PARAMETERS = 6
-"""Parameters of the generalised law of one cell: E, A, B, alpha, beta, gamma."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +51,7 @@ class Note:
         return f"{self.severity}: {self.message} [{self.code}]"
 
     def __reduce__(self) -> tuple[object, ...]:
-        # A MappingProxyType cannot be pickled, and notes travel with the jobs of a rollout.
+        # A MappingProxyType cannot be pickled, and notes travel with the jobs of a backtest.
         return Note, (self.code, self.severity, self.message, dict(self.data))
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,64 +74,8 @@ class Note:
         )
 
 
-def assess(table: pd.DataFrame) -> tuple[Note, ...]:
-    """Say what a careful colleague would about a canonical long table, whatever the order of its rows.
-
-    Parameters
-    ----------
-    table : pandas.DataFrame
-        As in a `Sweep`.
-
-    Returns
-    -------
-    tuple of Note
-        With the codes ``too_few_runs``, ``one_model_size``, ``one_token_count``, ``no_own_loss`` and
-        ``flops_mismatch``.
-    """
-    losses = table[table["metric"] == "loss"]
-    notes = []
-    counts = (losses["eval_set"] + "@" + losses["train_set"]).value_counts().sort_index()
-    few = {str(cell): int(n) for cell, n in counts.items() if n < LAW_PARAMETERS}
-    if few:
-        message = (
-            f"fewer runs than a law has parameters ({LAW_PARAMETERS}) in {_some(few)}; "
-            "their laws rest on the other cells and the priors"
-        )
-        notes.append(Note("too_few_runs", "warning", message, {"cells": few}))
-    sizes = losses.groupby("train_set")[["params", "tokens"]].agg(["min", "max"])
-    for column, code, what in (
-        ("params", "one_model_size", "one model size"),
-        ("tokens", "one_token_count", "one number of tokens"),
-    ):
-        low, high = sizes[column, "min"], sizes[column, "max"]
-        only = {str(train_set): float(size) for train_set, size in low[low == high].items()}
-        if only:
-            message = f"only {what} in {_some(only)}; how {column} change its loss is left to the other sets"
-            notes.append(Note(code, "warning", message, {"train_sets": only}))
-    own = set(losses.loc[losses["eval_set"] == losses["train_set"], "train_set"])
-    lacking = sorted({str(train_set) for train_set in losses["train_set"]} - own)
-    if own and lacking:
-        message = (
-            f"no evaluation is said to be on the own validation data of {_some(lacking)}, but some of other training "
-            "sets are; name it like the training set, or under [own] in the mapping file, if there is one"
-        )
-        notes.append(Note("no_own_loss", "info", message, {"train_sets": lacking}))
-    computed = FLOPS_PER_PARAM_TOKEN * table["params"] * table["tokens"]
-    ratio = table["flops"] / computed
-    run = ["train_set", "run_id"]
-    off = table[(ratio > 3) | (ratio < 1 / 3)].drop_duplicates(run).sort_values(run)
-    if len(off):
-        first, n_runs = off.iloc[0], len(table.drop_duplicates(run))
-        message = (
-            f"flops differ from 6 N D more than threefold in {len(off)} of {n_runs} runs (run "
-            f"{first['run_id']!r}: {first['flops']:.3g} against {computed[off.index[0]]:.3g}); "
-            "is the column the compute of the whole training?"
-        )
-        notes.append(Note("flops_mismatch", "warning", message, {"n_runs": len(off)}))
-    return tuple(notes)
-
-
-def _some(names: Collection[str]) -> str:
-    first = sorted(names)[:3]
-    more = f" and {len(names) - len(first)} more" if len(names) > len(first) else ""
-    return ", ".join(first) + more
+def some(names: Collection[str], *, first: int = 3) -> str:
+    """The first few of some names, sorted, and how many more there are, for a message."""
+    named = sorted(names)[:first]
+    more = f" and {len(names) - len(named)} more" if len(names) > len(named) else ""
+    return ", ".join(named) + more

@@ -1,12 +1,12 @@
 """Accuracy through loss on the runs of arXiv 2411.12925, beside the point fits of its appendix, as a command.
 
 Eleven tasks (seven of OLMo's suite and the groups of MMLU) on six training sets. ``hindcast`` fits runs of at most
-2.1e18 FLOPs and asks for those of 2.2e19 and more; ``stars`` fits the sweep and asks for the six runs of 1e21 FLOPs,
+2.1e18 FLOPs and asks for those of 2.2e19 and more; ``large`` fits the sweep and asks for the six runs of 1e21 FLOPs,
 which nothing here fits or chooses by. The loss is that of the task itself (Appendix A.2), one that all training sets
-share, or that of each training set's own data; it is taken as measured, or forecast from (N, D)::
+share, or the train loss of each set; it is taken as measured, or forecast from (N, D)::
 
     python benchmarks/accuracy.py hindcast --output benchmarks/results
-    python benchmarks/accuracy.py stars --output benchmarks/results
+    python benchmarks/accuracy.py large --output benchmarks/results
 
 Beside it stand least-squares fits of Eq. 10, err = K (L - E)^kappa + M, and of its soft minimum with chance (Eq. 11),
 one a task and training set, with a bootstrap of runs and residuals.
@@ -30,12 +30,15 @@ import numpy.typing as npt
 import pandas as pd
 
 import bayes_l2l as l2l
-from bayes_l2l.error_build import ErrorData, fit_errors
-from bayes_l2l.error_fits import ErrorFit
-from bayes_l2l.error_rate import load_error_spec
-from bayes_l2l.sampling import SamplerSettings
-from bayes_l2l.scores import crps_draws
-from bayes_l2l.sweep import Sweep
+from bayes_l2l.data.rates import error_rates
+from bayes_l2l.data.sweep import Sweep
+from bayes_l2l.evaluation.scores import crps_draws
+from bayes_l2l.inference.sampling import sample_errors
+from bayes_l2l.posterior.posterior import Posterior
+from bayes_l2l.posterior.settings import SamplerSettings
+from bayes_l2l.structures.error_arrays import ErrorArrays
+from bayes_l2l.structures.error_rate import curve_draws, error_draws, learned, predictor_of
+from bayes_l2l.structures.models import load_error_spec
 
 Floats = npt.NDArray[np.float64]
 PREDICTORS = ("task", "shared", "own")
@@ -48,7 +51,7 @@ CELL = ["eval_set", "train_set"]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one part and write what it found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("hindcast", "stars"))
+    parser.add_argument("part", choices=("hindcast", "large"))
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--tune", type=int, default=1000)
@@ -60,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     fitted, asked = split(args.part)
     rows, trends = [], []
     for predictor in PREDICTORS:
-        found, trend = one_predictor(predictor, fitted, asked, settings, chain=args.part == "stars")
+        found, trend = one_predictor(predictor, fitted, asked, settings, chain=args.part == "large")
         rows += found
         trends.append(trend)
         sys.stderr.write(f"{predictor}: {perf_counter() - started:.0f} s\n")
@@ -84,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def split(part: str) -> tuple[Sweep, pd.DataFrame]:
     """What is fitted and what is asked for: losses and error rates."""
     sweep = l2l.load_sweep("loss-to-loss", eval_sets="all")
-    if part == "stars":
+    if part == "large":
         return sweep, l2l.large_runs("loss-to-loss", eval_sets="all").table
     return sweep.up_to(SMALL), sweep.table[sweep.table["flops"] >= LARGE]
 
@@ -94,21 +97,22 @@ def one_predictor(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Scores of every method with one kind of loss, and what the posterior says of the training sets."""
     spec = replace(load_error_spec("error_richards"), predictor=predictor)
-    data = ErrorData.of(fitted, spec=spec)
-    errors, _ = fit_errors(fitted, spec=spec, settings=settings)
-    ahead = with_loss(asked[asked["metric"] == "error"], asked, errors.predictor)
-    learned = ahead[[errors.learned[cell] for cell in zip(ahead["eval_set"], ahead["train_set"], strict=True)]]
+    data = ErrorArrays.of(fitted, predictor=predictor, model=spec.name)
+    errors = sample_errors(fitted, spec=spec, settings=settings)
+    ahead = with_loss(error_rates(asked), asked, predictor_of(errors))
+    has_left = learned(errors)
+    known = ahead[[has_left[cell] for cell in zip(ahead["eval_set"], ahead["train_set"], strict=True)]]
     n_draws = settings.chains * settings.draws
-    measured = np.broadcast_to(learned["x"].to_numpy(), (n_draws, len(learned)))
-    draws = {("richards", "measured"): errors.draw(learned, measured, kind="run")}
+    measured = np.broadcast_to(known["x"].to_numpy(), (n_draws, len(known)))
+    draws = {("richards", "measured"): error_draws(errors, known, measured, kind="predictive")}
     if chain:
-        losses = through_law(fitted, learned, errors, settings)
-        draws["richards", "forecast"] = errors.draw(learned, losses, kind="run")
+        losses = through_law(fitted, known, errors, settings)
+        draws["richards", "forecast"] = error_draws(errors, known, losses, kind="predictive")
     sys.stderr.write(f"{predictor}: sampled\n")
     for name, law in (("Eq. 10", power), ("Eq. 11", soft_minimum)):
-        draws[name, "measured"] = bootstrap(law, data, learned, seed=settings.seed)
+        draws[name, "measured"] = bootstrap(law, data, known, seed=settings.seed)
     rows = [
-        {"predictor": predictor, "method": method, "loss": loss, "asked": len(ahead)} | scores(found, learned)
+        {"predictor": predictor, "method": method, "loss": loss, "asked": len(ahead)} | scores(found, known)
         for (method, loss), found in draws.items()
     ]
     return rows, {"predictor": predictor, "notes": [str(note) for note in errors.notes]} | trend(errors)
@@ -122,11 +126,11 @@ def with_loss(rows: pd.DataFrame, table: pd.DataFrame, predictor: dict[tuple[str
     return rows.assign(predictor=names).merge(losses[[*on, "x"]], on=on)
 
 
-def through_law(fitted: Sweep, ahead: pd.DataFrame, errors: ErrorFit, settings: SamplerSettings) -> Floats:
+def through_law(fitted: Sweep, ahead: pd.DataFrame, errors: Posterior, settings: SamplerSettings) -> Floats:
     """Draws of the losses of runs from (N, D), by the default model of the losses that matter."""
-    own = fitted.table["eval_set"] == fitted.table["train_set"]
-    read = fitted.table["eval_set"].isin(set(errors.predictor.values()))
-    losses = Sweep.from_table(fitted.table[(own | read) & (fitted.table["metric"] == "loss")], name=fitted.name)
+    train = fitted.table["eval_set"] == fitted.table["train_set"]
+    read = fitted.table["eval_set"].isin(set(predictor_of(errors).values()))
+    losses = Sweep.from_table(fitted.table[(train | read) & (fitted.table["metric"] == "loss")], name=fitted.name)
     fit = l2l.fit(
         losses, draws=settings.draws, tune=settings.tune, chains=settings.chains, random_seed=settings.seed + 10
     )
@@ -174,7 +178,7 @@ def fit_point(law: Callable[..., Floats], loss: Floats, error: Floats, chance: f
     return np.asarray(min(fits, key=lambda found: found.cost).x)
 
 
-def bootstrap(law: Callable[..., Floats], data: ErrorData, ahead: pd.DataFrame, *, seed: int) -> Floats:
+def bootstrap(law: Callable[..., Floats], data: ErrorArrays, ahead: pd.DataFrame, *, seed: int) -> Floats:
     """Draws (boot x residual, row) of the errors by refits to resampled runs, with residuals added."""
     rng = np.random.default_rng(seed)
     draws = np.full((N_BOOT, N_RESIDUALS, len(ahead)), np.nan)
@@ -219,25 +223,26 @@ def scores(draws: Floats, ahead: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def trend(errors: ErrorFit) -> dict[str, Any]:
-    """How far apart the training sets lie at one loss: sd of the error over sets at the reference, and scatter."""
-    posterior = errors.posterior.sel(cell=errors.posterior["learned"].astype(bool))
-    apart, scatter = [], []
-    for _, part in posterior.groupby("task"):
+def trend(errors: Posterior) -> dict[str, Any]:
+    """How far apart the training sets lie at one loss: sd of the error over sets, and of residuals."""
+    draws = errors.draws.isel(cell=errors.draws["learned"].to_numpy().astype(bool))
+    apart, scale = [], []
+    for _, part in draws.groupby("eval_set"):
         if part.sizes["cell"] < 2 or len(set(part["predictor"].to_numpy())) > 1:
             continue
-        laws = [errors.law(*cell) for cell in zip(part["task"].to_numpy(), part["train_set"].to_numpy(), strict=True)]
+        cells = zip(part["eval_set"].to_numpy(), part["train_set"].to_numpy(), strict=True)
+        curves = [curve_draws(errors, str(task), str(train)) for task, train in cells]
         at = float(np.median(part["reference"]))
-        drawn = np.stack([law(at) for law in laws])
+        drawn = np.stack([curve(at) for curve in curves])
         apart.append(drawn.std(axis=0, ddof=1))
-        scatter.append(part["scatter"].mean("cell").to_numpy().ravel())
+        scale.append(part["residual_scale"].mean("cell").to_numpy().ravel())
     if not apart:
         return {"n_tasks": 0}
-    ratio = np.mean(apart, axis=0) / np.mean(scatter, axis=0)
+    ratio = np.mean(apart, axis=0) / np.mean(scale, axis=0)
     return {
         "n_tasks": len(apart),
         "apart": np.quantile(100 * np.mean(apart, axis=0), [0.05, 0.5, 0.95]).round(2).tolist(),
-        "scatter": np.quantile(100 * np.mean(scatter, axis=0), [0.05, 0.5, 0.95]).round(2).tolist(),
+        "residual_scale": np.quantile(100 * np.mean(scale, axis=0), [0.05, 0.5, 0.95]).round(2).tolist(),
         "ratio": np.quantile(ratio, [0.05, 0.5, 0.95]).round(2).tolist(),
     }
 
@@ -252,7 +257,7 @@ def as_markdown(record: dict[str, Any]) -> str:
     for part, found in record.items():
         what = {
             "hindcast": "runs of at most 2.1e18 FLOPs, asked for 2.2e19 and more",
-            "stars": "the runs of 1e21 FLOPs",
+            "large": "the runs of 1e21 FLOPs",
         }
         lines += ["", f"## `{part}`: {what[part]}", ""]
         lines += [
@@ -272,7 +277,7 @@ def as_markdown(record: dict[str, Any]) -> str:
                 lines.append(
                     f"- `{row['predictor']}`: at one loss the training sets lie {row['apart'][1]} points apart (sd; "
                     f"90% interval {row['apart'][0]} to {row['apart'][2]}), {middle} ({low} to {high}) times the "
-                    "scatter of runs."
+                    "residual scale of runs."
                 )
             lines += [f"- `{row['predictor']}`: {note}" for note in row["notes"]]
         lines += ["", f"{found['settings']}; {found['seconds']} s, {found['machine']}, {found['versions']}."]

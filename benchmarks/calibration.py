@@ -1,13 +1,13 @@
-"""Which model earns its intervals? Rollouts of the candidates inside two public sweeps, as a command.
+"""Which model earns its intervals? Backtests of the candidates inside two public sweeps, as a command.
 
 Each candidate is fitted to the runs up to a cut-off and predicts every loss above it; nothing beyond the sweeps (the
 large runs of arXiv 2411.12925, the held-out ones of arXiv 2403.08540) is fitted or scored. It goes on where it was
 stopped::
 
-    python benchmarks/calibration.py own            # each set's own loss, all candidates
+    python benchmarks/calibration.py train          # train losses, all candidates
     python benchmarks/calibration.py all            # 17 evaluations, shipped model and baseline
     python benchmarks/calibration.py gadre          # 8 evaluations, shipped model and baseline
-    python benchmarks/calibration.py own --models joint "joint, E about .62"
+    python benchmarks/calibration.py train --models joint "joint, E about .62"
 
 Data are read from ``$BAYES_L2L_DATA`` or downloaded. Tables of all forecasts stay in ``--work``; scores go to
 ``benchmarks/results/calibration.{json,md}`` with two pictures a part.
@@ -31,11 +31,12 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, only this folder is on the path
 
 import bayes_l2l as l2l
-from bayes_l2l import calibration
-from bayes_l2l.jobs import BASELINE
-from bayes_l2l.rollouts import Rollout
-from bayes_l2l.spec import ModelSpec, load_spec
-from bayes_l2l.sweep import Sweep
+from bayes_l2l.data.sweep import Sweep
+from bayes_l2l.evaluation.backtests import Backtest
+from bayes_l2l.evaluation.jobs import BASELINE
+from bayes_l2l.plotting import calibration
+from bayes_l2l.spec.model import ModelSpec
+from bayes_l2l.structures.models import load_spec
 from benchmarks.paper_data import SETS, TASKS
 
 SCORES = ("n", "rel_error", "bias", "crps", "coverage50", "coverage90", "width90")
@@ -56,8 +57,8 @@ class Part:
 
 _SHIPPED = ("joint", BASELINE)
 PARTS = {
-    "own": Part(
-        "arXiv 2411.12925, each set's own validation loss",
+    "train": Part(
+        "arXiv 2411.12925, train losses",
         (1.0e18, 2.2e18, 4.8e18, 1.05e19, 2.3e19),
         (
             *_SHIPPED,
@@ -73,7 +74,7 @@ PARTS = {
     "all": Part(
         "arXiv 2411.12925, six validation sets and eleven tasks",
         (2.2e18,),
-        (*_SHIPPED, "joint, drift 0", "joint, drift .5"),
+        (*_SHIPPED, "joint, no extrapolation discrepancy", "joint, half the extrapolation discrepancy"),
         (2.2e18, 2e19),
     ),
     "gadre": Part(
@@ -94,13 +95,13 @@ def candidate(name: str) -> str | ModelSpec:
     # The mean of the logit of E over the smallest loss.
     changes: dict[str, Any] = {
         "joint, no discrepancy": lambda: likelihood.pop("discrepancy"),
-        "joint, drift 0": lambda: likelihood.update(drift=0.0),
-        "joint, drift .5": lambda: likelihood.update(drift=0.5),
+        "joint, no extrapolation discrepancy": lambda: likelihood.update(extrapolation_discrepancy=0.0),
+        "joint, half the extrapolation discrepancy": lambda: likelihood.update(extrapolation_discrepancy=0.5),
         "joint, E about .62": lambda: of_E.update(mu=0.5),
         "joint, E about .38": lambda: of_E.update(mu=-0.5),
     }
     changes[name]()
-    return ModelSpec.from_dict(record)
+    return load_spec(record)
 
 
 def sweep_of(part: str) -> Sweep:
@@ -108,33 +109,33 @@ def sweep_of(part: str) -> Sweep:
     if part == "gadre":
         table = l2l.load_sweep("gadre").table
         return Sweep.from_table(table[table["is_extrapolation"] == 0].reset_index(drop=True), name="gadre")
-    return l2l.load_sweep("loss-to-loss", eval_sets="own" if part == "own" else [*SETS, *TASKS])
+    return l2l.load_sweep("loss-to-loss", eval_sets="train" if part == "train" else [*SETS, *TASKS])
 
 
-def scored(rollout: Rollout, part: Part) -> list[dict[str, Any]]:
+def scored(found: Backtest, part: Part) -> list[dict[str, Any]]:
     """Mean scores of every model: of each cut-off and kind of cell, and of the runs far out that the bars are of."""
-    table = rollout.table()
+    table = found.table()
     cutoff, least = part.far
     views = {f"{c:.3g}": table[table["cutoff"] == c] for c in sorted(table["cutoff"].unique())}
     views[f"{cutoff:.3g}, runs above {least:.3g}"] = table[(table["cutoff"] == cutoff) & (table["flops"] > least)]
-    # A set's own loss is one of the validation sets' of the bars.
-    kinds = {"own": ["own"], "validation": ["own", "validation"], "other": ["test"]}
+    # A train loss is one of the validation sets' of the bars.
+    kinds = {"train": ["train"], "validation": ["train", "validation"], "other": ["downstream"]}
     rows = []
     for view, losses in views.items():
         for kind, cells in kinds.items():
             if losses["cell_kind"].isin(cells[-1:]).any():
-                of_kind = Rollout(losses[losses["cell_kind"].isin(cells)]).scores(by="model")
+                of_kind = Backtest(losses[losses["cell_kind"].isin(cells)]).scores(by="model")
                 rows += [{"fitted up to": view, "cells": kind, **row} for row in of_kind.to_dict("records")]
     return rows
 
 
-def markdown(results: dict[str, Any]) -> str:
+def as_markdown(results: dict[str, Any]) -> str:
     """Results as a Markdown page."""
     lines = [
-        "# Rollouts of the candidates",
+        "# Backtests of the candidates",
         "",
         "Made by `benchmarks/calibration.py`, whose docstring says what is fitted. Percent of the actual loss. "
-        "Losses of one fold are off together: coverage of a row is that of one or a few independent forecasts.",
+        "Losses of one split are off together: coverage of a row is that of one or a few independent forecasts.",
     ]
     for part, found in results.items():
         lines += ["", f"## `{part}`: {found['title']}", ""]
@@ -159,19 +160,19 @@ def markdown(results: dict[str, Any]) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(description="Rollouts of candidate models inside two public sweeps.")
+    parser = argparse.ArgumentParser(description="Backtests of candidate models inside two public sweeps.")
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--models", nargs="*", help="candidates; those of the part")
     parser.add_argument("--draws", type=int, default=500)
     parser.add_argument("--tune", type=int, default=600)
     parser.add_argument("--chains", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--work", type=Path, default=Path("calibration"), help="folder of the finished folds")
+    parser.add_argument("--work", type=Path, default=Path("calibration"), help="folder of the finished splits")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args(argv)
     part = PARTS[options.part]
     options.work.mkdir(parents=True, exist_ok=True)
-    found = l2l.rollout(
+    found = l2l.backtest(
         sweep_of(options.part),
         models=[candidate(name) for name in options.models or part.models],
         cutoffs=part.cutoffs,
@@ -197,8 +198,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "scores": scored(found, part),
     }
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
-    shipped = Rollout(table[table["model"].isin([*_SHIPPED])])
+    path.with_suffix(".md").write_text(as_markdown(results), encoding="utf-8")
+    shipped = Backtest(table[table["model"].isin([*_SHIPPED])])
     calibration.reliability(shipped).savefig(options.output / f"calibration_{options.part}.png", dpi=110)
     far = calibration.coverage_by_extrapolation(shipped)
     far.savefig(options.output / f"calibration_{options.part}_distance.png", dpi=110)

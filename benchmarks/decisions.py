@@ -2,11 +2,11 @@
 
 ::
 
-    python benchmarks/decisions.py [hindcasts] [stars] --fits FOLDER [--draws --tune --chains --seed --cores]
+    python benchmarks/decisions.py [hindcasts] [large] --fits FOLDER [--draws --tune --chains --seed --cores]
 
 The joint model is fitted to all 17 evaluations of the runs up to a cut-off in compute, and says P(A beats B) for
 every two training sets at the (N, D) of larger runs that both have. "hindcasts" asks for the runs of 2.2e19 and
-4.8e19 FLOPs, "stars" for those of 1e21 from runs of at most 1e19. Fits are kept in FOLDER and not made again. Beside
+4.8e19 FLOPs, "large" for those of 1e21 from runs of at most 1e19. Fits are kept in FOLDER and not made again. Beside
 it stands the single-scale ranking: the order of the losses at the largest fitted budget, at the one size at which all
 sets have a run and the lowest mean loss ("best size"), or averaged over all sizes of that budget that both have ("all
 sizes"). Two training sets on one evaluation are one "distinct" pair; hindcasts ask for it at every size, with answers
@@ -32,13 +32,13 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, only this folder is on the path
 
 import bayes_l2l as l2l
-from bayes_l2l.build import point_label
-from bayes_l2l.output import write_whole
+from bayes_l2l.data.sizes import size_label
+from benchmarks.pages import store
 from benchmarks.paper_data import SETS, TASKS, Runs
 
 #: Fitted up to here, in FLOPs, and asked for the larger runs of the sweep.
 HINDCASTS: Final = (2.1e18, 1e19)
-#: Runs that hindcasts ask for, and the cut-off that the stars are asked for from.
+#: Runs that hindcasts ask for, and the cut-off that the large runs of 1e21 are asked for from.
 LARGE: Final = 2e19
 SMALL: Final = 1e19
 EDGES: Final = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -66,7 +66,7 @@ def decisions(fit: l2l.Fit, asked: pd.DataFrame) -> pd.DataFrame:
     """Every two training sets with a run of one size: P(a beats b), and whether it does, a row an evaluation."""
     at = asked[asked["eval_set"].isin(EVALS)].reset_index(drop=True)
     forecast = fit.forecast(at[["train_set", "eval_set", "params", "tokens", "flops"]])
-    size = [point_label(n, d) for n, d in zip(at["params"], at["tokens"], strict=True)]
+    size = [size_label(n, d) for n, d in zip(at["params"], at["tokens"], strict=True)]
     rows = []
     for (evaluation, _), group in at.assign(size=size).groupby(["eval_set", "size"]):
         for i, j in combinations(group.drop_duplicates("train_set").index, 2):
@@ -146,7 +146,7 @@ def section(name: str, runs: Runs, args: argparse.Namespace) -> dict[str, Any]:
     tables: dict[str, list[dict[str, Any]]] = {}
     for cutoff in HINDCASTS if name == "hindcasts" else (SMALL,):
         fit, small = fitted(cutoff, runs, args), upto(runs.sweep, cutoff)
-        asked = runs.sweep[runs.sweep["flops"] > LARGE] if name == "hindcasts" else runs.stars
+        asked = runs.sweep[runs.sweep["flops"] > LARGE] if name == "hindcasts" else runs.large
         found = scored(fit, small, asked)
         title = f"{name}, fitted up to {cutoff:.3g} FLOPs"
         tables[f"{title}: right calls (%)"] = shares(found)
@@ -155,7 +155,7 @@ def section(name: str, runs: Runs, args: argparse.Namespace) -> dict[str, Any]:
     return {"tables": tables, "settings": settings, "date": datetime.now(UTC).date().isoformat()}
 
 
-def written(stored: Mapping[str, Any]) -> str:
+def as_markdown(stored: Mapping[str, Any]) -> str:
     """All sections as Markdown."""
     lines = ["# Scored decisions", "", (__doc__ or "").split("::")[0].strip(), "", "`python benchmarks/decisions.py`"]
     for part in stored.values():
@@ -170,7 +170,7 @@ def written(stored: Mapping[str, Any]) -> str:
 def main() -> None:
     """Run the sections that are named, or both."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("sections", nargs="*", choices=["hindcasts", "stars", []], default=[])
+    parser.add_argument("sections", nargs="*", choices=["hindcasts", "large", []], default=[])
     parser.add_argument("--fits", required=True, help="folder for fits")
     parser.add_argument("--draws", type=int, default=800)
     parser.add_argument("--tune", type=int, default=800)
@@ -180,13 +180,9 @@ def main() -> None:
     args = parser.parse_args()
     runs, path = Runs.load(), RESULTS / "decisions.json"
     stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for name in args.sections or ["hindcasts", "stars"]:
+    for name in args.sections or ["hindcasts", "large"]:
         stored[name] = section(name, runs, args)
-        text = json.dumps(stored, indent=1)
-        write_whole(path, lambda part, text=text: part.write_text(text + "\n", encoding="utf-8"))
-        markdown = written(stored)
-        write_whole(RESULTS / "decisions.md", lambda part, text=markdown: part.write_text(text, encoding="utf-8"))
-        sys.stdout.write(written({name: stored[name]}))
+        store(path, stored, name, as_markdown)
 
 
 if __name__ == "__main__":

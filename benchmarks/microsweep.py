@@ -6,7 +6,7 @@
     python benchmarks/microsweep.py measure WORK     the runs, into WORK/microsweep.csv and microsweep-large.csv
     python benchmarks/microsweep.py repeat WORK      three runs again, with four seeds, into WORK/repeats.csv
     python benchmarks/microsweep.py rates WORK       the smallest and the largest run at other learning rates
-    python benchmarks/microsweep.py fit WORK         the joint model, without the large runs: WORK/own.nc and all.nc
+    python benchmarks/microsweep.py fit WORK         the joint model, without the large runs: WORK/train.nc and all.nc
     python benchmarks/microsweep.py evaluate WORK    what those fits say of the large runs: results/ and docs/
 
 The first needs `apt-get` of Debian 12 and `pip`, the next three PyTorch (the extra `sweep`) and about an hour of one
@@ -39,9 +39,12 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, only this folder is on the path
 
 import bayes_l2l as l2l
-from bayes_l2l import microsweep, plots, relations, scores
+from bayes_l2l import microsweep
+from bayes_l2l.evaluation import scores
+from bayes_l2l.files import write_picture, write_table, write_whole
 from bayes_l2l.microsweep import Run
-from bayes_l2l.output import write_picture, write_table, write_whole
+from bayes_l2l.plotting import laws as plots
+from bayes_l2l.plotting import relations
 
 Documents = Iterable[str]
 
@@ -78,6 +81,8 @@ LARGEST: Final = 64_000_000  # bytes of a corpus; nothing here needs more
 SEEDS: Final = (0, 1, 2, 3)
 FACTORS: Final = (0.5, 1.0, 2.0)  # of the learning rates
 RESULTS: Final = Path(__file__).parent / "results"
+#: Scores that are shown of every large run's train loss.
+ONE_BY_ONE: Final = ("train_set", "actual", "median", "rel_error", "width90")
 DOCS: Final = Path(__file__).parents[1] / "docs"
 
 
@@ -226,10 +231,14 @@ def measure(work: Path) -> None:
     microsweep.sweep(folders(work), work / "microsweep.csv", progress=sys.stderr.isatty())
 
 
+def grid_of(names: list[str]) -> list[Run]:
+    """Runs of the embedded sweep on some corpora, without the large ones."""
+    return microsweep.grid(names, budgets=microsweep.BUDGETS, sizes=6, tokens_per_param=20, large_factor=0)
+
+
 def repeated() -> list[Run]:
     """Three runs of the grid, amid its smallest, middle and largest budget, each with the first seeds."""
-    names, runs = list(SOURCES), []
-    table = microsweep.grid(names, budgets=microsweep.BUDGETS, sizes=6, tokens_per_param=20, star_factor=0)
+    runs, table = [], grid_of(list(SOURCES))
     for name, budget in zip(("english", "python", "mathematics"), microsweep.BUDGETS[::2], strict=True):
         of_budget = [run for run in table if run.train_set == name and run.budget == budget]
         run = of_budget[len(of_budget) // 2]
@@ -248,16 +257,15 @@ def rates(work: Path) -> None:
     """Train a small and a large run of one corpus at multiples of the learning rate."""
     corpora = [microsweep.read_corpus(folder) for folder in folders(work)[:1]]
     rows = []
-    runs = microsweep.grid([corpora[0].name], budgets=microsweep.BUDGETS, sizes=6, tokens_per_param=20, star_factor=0)
-    usual = dict(microsweep._RATES)
+    runs = grid_of([corpora[0].name])
     for budget in (min(microsweep.BUDGETS), max(microsweep.BUDGETS)):
         of_budget = [run for run in runs if run.budget == budget]
         run = of_budget[len(of_budget) // 2]
         for factor in FACTORS:
+            scaled = {name: factor * rate for name, rate in microsweep.RATES.items()}
             for seed in SEEDS[:2]:
-                microsweep._RATES.update({name: factor * rate for name, rate in usual.items()})
                 again = Run(run.train_set, run.width, run.steps, run.budget, seed)
-                loss = microsweep.train(again, corpora)["loss"].item()
+                loss = microsweep.train(again, corpora, rates=scaled)["loss"].item()
                 rows.append(
                     {"params": run.params, "tokens": run.tokens, "factor": factor, "seed": seed, "loss": loss}
                 )
@@ -297,12 +305,12 @@ def _pieces(text: str, size: int) -> Iterator[str]:
 
 def fit_files(work: Path) -> dict[str, Path]:
     """What is fitted, and where the fits are kept."""
-    return {"own losses": work / "own.nc", "all losses": work / "all.nc"}
+    return {"train losses": work / "train.nc", "all losses": work / "all.nc"}
 
 
 def fit(work: Path) -> None:
-    """Fit the joint model to the embedded sweep, its own losses and all of them, as `bayes-l2l fit` does."""
-    for (name, path), eval_sets in zip(fit_files(work).items(), ("own", "all"), strict=True):
+    """Fit the joint model to the embedded sweep, its train losses and all losses, as `bayes-l2l fit` does."""
+    for (name, path), eval_sets in zip(fit_files(work).items(), ("train", "all"), strict=True):
         if not path.exists():
             fitted = l2l.fit(l2l.load_sweep("microsweep", eval_sets=eval_sets), random_seed=1)
             fitted.save(path)
@@ -312,19 +320,20 @@ def fit(work: Path) -> None:
 def evaluate(work: Path) -> None:
     """Hold the fits to account on the large runs."""
     sweep, large = l2l.load_sweep("microsweep"), l2l.large_runs("microsweep")
-    own, ahead = sweep.select(eval_sets="own"), large.select(eval_sets="own")
+    train, ahead = sweep.select(eval_sets="train"), large.select(eval_sets="train")
     fits = {name: l2l.load_fit(path) for name, path in fit_files(work).items() if path.exists()}
     forecasts = {name: forecast_scores(fit, large) for name, fit in fits.items()}
-    pairs = train_to_train(fits["own losses"], ahead)
+    pairs = train_to_train(fits["train losses"], ahead)
     found: dict[str, Any] = {
         "made": str(pd.Timestamp.now("UTC").date()),
         "machine": f"{platform.machine()}, Python {platform.python_version()}, bayes_l2l {l2l.__version__}",
         "runs": int(sweep.n_runs),
         "large_runs": int(large.n_runs),
-        "minima": minima(own.table).to_dict("records"),
-        "repeats": scatter(own.table),
+        "minima": minima(train.table).to_dict("records"),
+        "repeats": seed_spread(train.table),
         "fits": {name: diagnosed(fit) for name, fit in fits.items()},
         "forecasts": {name: scores.summary(rows).iloc[0].to_dict() for name, rows in forecasts.items()},
+        "train_losses": forecasts["train losses"][list(ONE_BY_ONE)].to_dict("records"),
         "by_kind": by_kind(forecasts["all losses"]) if "all losses" in forecasts else [],
         "train_to_train": {
             "n": len(pairs),
@@ -336,10 +345,10 @@ def evaluate(work: Path) -> None:
     write_whole(
         RESULTS / "microsweep.json", lambda part: part.write_text(json.dumps(found, indent=1, default=float) + "\n")
     )
-    write_whole(RESULTS / "microsweep.md", lambda part: part.write_text(page(found, forecasts["own losses"])))
-    write_picture(plots.curves(fits["own losses"], large=ahead), DOCS / "microsweep_forecast.png")
-    write_picture(isoflops(own.table), DOCS / "microsweep_isoflop.png")
-    pictured = relations.train_to_train(fits["own losses"], source="english", large=ahead)
+    write_whole(RESULTS / "microsweep.md", lambda part: part.write_text(as_markdown(found)))
+    write_picture(plots.curves(fits["train losses"], large=ahead), DOCS / "microsweep_forecast.png")
+    write_picture(isoflops(train.table), DOCS / "microsweep_isoflop.png")
+    pictured = relations.train_to_train(fits["train losses"], source="english", large=ahead)
     write_picture(pictured, DOCS / "microsweep_train_to_train.png")
     if "all losses" in fits:
         shown = {"source": "english", "target": "python", "eval_set": "dictionary"}
@@ -354,7 +363,7 @@ def forecast_scores(fit: l2l.Fit, large: l2l.Sweep) -> pd.DataFrame:
 
 
 def train_to_train(fit: l2l.Fit, large: l2l.Sweep) -> pd.DataFrame:
-    """What the own loss of one set's large run, which is not fitted, says of another's: a row an ordered pair."""
+    """What the train loss of one set's large run, which is not fitted, says of another's: a row an ordered pair."""
     losses = large.table.set_index("train_set")["loss"]
     rows = []
     for source in losses.index:
@@ -370,10 +379,10 @@ def train_to_train(fit: l2l.Fit, large: l2l.Sweep) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def minima(own: pd.DataFrame) -> pd.DataFrame:
+def minima(train: pd.DataFrame) -> pd.DataFrame:
     """Where the best size of each isoFLOP curve lies: its place among the sizes, and D/N there."""
     rows = []
-    for (name, budget), curve in own.sort_values("params").groupby(["train_set", "budget"]):
+    for (name, budget), curve in train.sort_values("params").groupby(["train_set", "budget"]):
         place = int(curve["loss"].argmin())
         best = curve.iloc[place]
         ends = place in (0, len(curve) - 1)
@@ -389,7 +398,7 @@ def minima(own: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def scatter(own: pd.DataFrame) -> list[dict[str, Any]]:
+def seed_spread(train: pd.DataFrame) -> list[dict[str, Any]]:
     """Repeats of three runs: what seed 0 gave again, and the standard deviation over seeds."""
     path = RESULTS / "microsweep_repeats.csv"
     if not path.exists():
@@ -399,7 +408,7 @@ def scatter(own: pd.DataFrame) -> list[dict[str, Any]]:
     rows = []
     for (name, params), runs in table.groupby(["train_set", "params"]):
         again = runs[runs["seed"] == 0].iloc[0]
-        before = own.loc[own["run_id"] == again["run_id"], "loss"].item()
+        before = train.loc[train["run_id"] == again["run_id"], "loss"].item()
         sd = runs["loss"].std(ddof=1)
         rows.append(
             {
@@ -431,32 +440,32 @@ def diagnosed(fit: l2l.Fit) -> dict[str, Any]:
 
 
 def by_kind(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Scores of own losses and of those on the other corpora."""
-    kind = np.where(rows["eval_set"] == rows["train_set"], "own", "other")
+    """Scores of train losses and of those on the other corpora."""
+    kind = np.where(rows["eval_set"] == rows["train_set"], "train", "other")
     return scores.summary(rows.assign(kind=kind), by="kind").to_dict("records")
 
 
-def isoflops(own: pd.DataFrame) -> Any:
+def isoflops(train: pd.DataFrame) -> Any:
     """Loss against N, a curve a budget and a panel a corpus."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    names, budgets = sorted(own["train_set"].unique()), sorted(own["budget"].unique())
+    names, budgets = sorted(train["train_set"].unique()), sorted(train["budget"].unique())
     colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(budgets)))
     fig = Figure(figsize=(11, 6), layout="constrained")
     for ax, name in zip(fig.subplots(2, 3).flat, names, strict=True):
         for budget, colour in zip(budgets, colours, strict=True):
-            curve = own[(own["train_set"] == name) & (own["budget"] == budget)].sort_values("params")
+            curve = train[(train["train_set"] == name) & (train["budget"] == budget)].sort_values("params")
             ax.plot(curve["params"], curve["loss"], "o-", ms=3.5, lw=1, color=colour, label=f"{budget:.2g} FLOPs")
         ax.set(xscale="log", title=name)
         ax.spines[["top", "right"]].set_visible(False)
     fig.supxlabel("parameters N")
-    fig.supylabel("own loss (nats/byte)")
+    fig.supylabel("train loss (nats/byte)")
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(budgets), frameon=False)
     return fig
 
 
-def page(found: dict[str, Any], own: pd.DataFrame) -> str:
+def as_markdown(found: dict[str, Any]) -> str:
     """The results as a page."""
     made = pd.DataFrame(found["minima"])
     inside = made.groupby("train_set")["inside"].sum()
@@ -465,7 +474,7 @@ def page(found: dict[str, Any], own: pd.DataFrame) -> str:
         f"`python benchmarks/microsweep.py evaluate`, {found['made']}, {found['machine']}. {found['runs']} runs are "
         f"fitted, {found['large_runs']} large ones of 20 times the largest budget are not. Percent of the loss.\n",
         "## Train-to-train, large runs not fitted\n",
-        "From the own loss that one set's large run reached, that of another's "
+        "From the train loss that one set's large run reached, that of another's "
         f"(`fit.translate(source, target).forecast(loss)`): 90% intervals hold "
         f"{found['train_to_train']['held90']} of {found['train_to_train']['n']} pairs, 50% intervals "
         f"{found['train_to_train']['held50']}. `unreached` is the percentage of draws that the intervals leave out: "
@@ -479,8 +488,8 @@ def page(found: dict[str, Any], own: pd.DataFrame) -> str:
                 ["fit", "n", "rel_error", "bias", "crps", "coverage50", "width50", "coverage90", "width90"]
             ]
         ),
-        "Own losses, one by one:\n",
-        _markdown(own[["train_set", "actual", "median", "rel_error", "width90"]]),
+        "Train losses, one by one:\n",
+        _markdown(pd.DataFrame(found["train_losses"])),
         "## Fits\n",
         _markdown(
             pd.DataFrame(found["fits"]).T.drop(columns="notes").rename_axis("fit").reset_index(),

@@ -38,11 +38,16 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, only this folder is on the path
 
 import bayes_l2l as l2l
-from bayes_l2l import baselines
-from bayes_l2l.datasets import large_runs
-from bayes_l2l.forecast import Forecast
-from bayes_l2l.scores import crps_draws
-from bayes_l2l.sweep import Sweep
+from bayes_l2l.data.datasets import large_runs
+from bayes_l2l.data.sweep import Sweep
+from bayes_l2l.evaluation.baseline import bootstrap
+from bayes_l2l.evaluation.scores import crps_draws
+from bayes_l2l.inference.sampling import sample_errors
+from bayes_l2l.posterior.posterior import Posterior
+from bayes_l2l.posterior.settings import SamplerSettings
+from bayes_l2l.prediction.forecasts import Forecast
+from bayes_l2l.structures.error_rate import error_draws
+from bayes_l2l.structures.models import load_error_spec
 from benchmarks import overtraining_bootstrap, overtraining_slope
 
 LOSS, ERROR = "c4_val", "avg_17"
@@ -118,7 +123,7 @@ def few(settings: dict[str, Any]) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     losses = _beside(forecast.draws, ahead[ahead["eval_set"] == LOSS], "loss")
     of_error = ahead[ahead["eval_set"] == ERROR]
     through = loss.forecast(of_error.assign(eval_set=LOSS)[["train_set", "eval_set", "params", "tokens"]])
-    errors = _beside(error.draw(of_error, through.draws, kind="run"), of_error, "error")
+    errors = _beside(error_draws(error, of_error, through.draws, kind="predictive"), of_error, "error")
     return pd.concat([losses, errors], ignore_index=True), [_of_fit(loss), {"notes": [str(n) for n in error.notes]}]
 
 
@@ -146,18 +151,14 @@ def bootstrapped(seed: int) -> pd.DataFrame:
         draws, failed = overtraining_bootstrap.forecasts(losses, errors, ahead, seed=seed)
         parts.append(_beside(draws, ahead, ahead["metric"]).assign(part=part, recipe=RECIPES[0], failed=failed))
     losses = ahead[ahead["metric"] == "loss"]
-    robust = baselines.bootstrap(table, law="overtraining", seed=seed).draw(losses[POINT])
+    robust = bootstrap(table, law="overtraining", seed=seed).draw(losses[POINT])
     parts.append(_beside(robust.draws, losses, "loss").assign(part="whole", recipe=RECIPES[1]))
     return pd.concat(parts, ignore_index=True)
 
 
-def _errors_alone(sweep: Sweep, settings: dict[str, Any]) -> Any:
-    from bayes_l2l.error_build import fit_errors
-    from bayes_l2l.error_rate import load_error_spec
-    from bayes_l2l.sampling import SamplerSettings
-
+def _errors_alone(sweep: Sweep, settings: dict[str, Any]) -> Posterior:
     given = {"seed" if name == "random_seed" else name: value for name, value in settings.items()}
-    return fit_errors(sweep, spec=load_error_spec("error_exponential"), settings=SamplerSettings(**given))[0]
+    return sample_errors(sweep, spec=load_error_spec("error_exponential"), settings=SamplerSettings(**given))
 
 
 def _rows(sweep: Sweep, kept: pd.Series) -> Sweep:
@@ -189,14 +190,14 @@ def as_markdown(record: dict[str, Any]) -> str:
         if part == "bootstrap":  # in the tables of the parts that it is set beside
             continue
         rows = pd.DataFrame(found["rows"])
-        habit = _habit(record, part)
-        if habit is not None:
-            rows = rows.merge(habit, on=POINT, how="left", validate="one_to_one", suffixes=("", "_habit"))
+        baseline = _baseline(record, part)
+        if baseline is not None:
+            rows = rows.merge(baseline, on=POINT, how="left", validate="one_to_one", suffixes=("", "_baseline"))
         what = {"few": "their own fit runs", "whole": "all runs that are not held out"}[part]
         lines += ["", f"## `{part}`: {what}", ""]
         columns = ["run", "evaluation", "actual", "median", "90% interval", "error %", "theirs %", "CRPS %", "held"]
         columns += [
-            f"bootstrap: {name}" for name in ("90% interval", "error %", "CRPS %", "held") if habit is not None
+            f"bootstrap: {name}" for name in ("90% interval", "error %", "CRPS %", "held") if baseline is not None
         ]
         lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
         head = rows[rows["eval_set"].isin([LOSS, ERROR])]
@@ -205,14 +206,14 @@ def as_markdown(record: dict[str, Any]) -> str:
             run = f"{row.train_set} {row.params / 1e9:.1f}B/{row.tokens / 1e9:.0f}B"
             cells = [run, row.eval_set, f"{row.actual:.3f}", f"{row.median:.3f}", f"{row.low:.3f} to {row.high:.3f}"]
             cells += [f"{row.error_pct:.2f}", f"{theirs:g}", f"{row.crps_pct:.2f}", "yes" if row.held else "no"]
-            if habit is not None:
-                cells += [f"{row.low_habit:.3f} to {row.high_habit:.3f}", f"{row.error_pct_habit:.2f}"]
-                cells += [f"{row.crps_pct_habit:.2f}", "yes" if row.held_habit else "no"]
+            if baseline is not None:
+                cells += [f"{row.low_baseline:.3f} to {row.high_baseline:.3f}", f"{row.error_pct_baseline:.2f}"]
+                cells += [f"{row.crps_pct_baseline:.2f}", "yes" if row.held_baseline else "no"]
             lines.append("| " + " | ".join(cells) + " |")
         means = {"error_pct": ("error %", 2), "crps_pct": ("CRPS %", 2), "held": ("90% holds %", 0)}
         means |= {"width_pct": ("width %", 1)}
         columns = ["rows", "n", "forecast", *(name for name, _ in means.values())]
-        if habit is not None:
+        if baseline is not None:
             columns += [f"bootstrap: {name}" for name, _ in means.values()]
         lines += ["", "| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
         single = (rows["metric"] == "error") & ~rows["eval_set"].str.startswith("avg")
@@ -226,14 +227,14 @@ def as_markdown(record: dict[str, Any]) -> str:
             part_rows = rows[of]
             if len(part_rows):
                 cells = [name, str(len(part_rows)), str(part_rows["median"].notna().sum())]
-                for suffix in ("", "_habit") if habit is not None else ("",):
+                for suffix in ("", "_baseline") if baseline is not None else ("",):
                     for column, (_, digits) in means.items():
                         mean = part_rows[column + suffix].astype(float).mean() * (100 if column == "held" else 1)
                         cells.append("" if np.isnan(mean) else f"{mean:.{digits}f}")
                 lines.append("| " + " | ".join(cells) + " |")
-        if habit is not None:
-            lines += ["", _failures(habit)]
-        if part == "whole" and habit is not None:
+        if baseline is not None:
+            lines += ["", _failures(baseline)]
+        if part == "whole" and baseline is not None:
             lines += ["", _robust(record)]
         lines += ["", _made(found)]
         for fit in found["fits"]:
@@ -241,7 +242,7 @@ def as_markdown(record: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _habit(record: dict[str, Any], part: str) -> pd.DataFrame | None:
+def _baseline(record: dict[str, Any], part: str) -> pd.DataFrame | None:
     """Forecasts of the bootstrap for a part, if they were made."""
     if "bootstrap" not in record:
         return None
@@ -249,11 +250,11 @@ def _habit(record: dict[str, Any], part: str) -> pd.DataFrame | None:
     return rows[(rows["part"] == part) & (rows["recipe"] == RECIPES[0])]
 
 
-def _failures(habit: pd.DataFrame) -> str:
+def _failures(baseline: pd.DataFrame) -> str:
     """What share of the resamples determined no law."""
     shares = []
     for law, metric in (("Eq. 4", "loss"), ("Eq. 5", "error")):
-        failed = 100 * habit.loc[habit["metric"] == metric, "failed"]
+        failed = 100 * baseline.loc[baseline["metric"] == metric, "failed"]
         shares.append(
             f"{law} " + " to ".join(dict.fromkeys(f"{of:.0f}" for of in (failed.min(), failed.max()))) + "%"
         )
@@ -274,7 +275,7 @@ def _robust(record: dict[str, Any]) -> str:
             f"{name}: error {means['error_pct']:.2f}%, CRPS {means['crps_pct']:.2f}%, 90% holds "
             f"{100 * means['held']:.0f}%, width {means['width_pct']:.1f}%"
         )
-    return f"Eq. 4 by the least Huber loss of log residuals instead, in `bayes_l2l.baselines`. {'; '.join(said)}."
+    return f"Eq. 4 by the least Huber loss of log residuals instead (`bayes_l2l.bootstrap`). {'; '.join(said)}."
 
 
 def _made(found: dict[str, Any]) -> str:

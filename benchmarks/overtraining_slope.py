@@ -19,14 +19,17 @@ import xarray as xr
 from scipy.special import logsumexp
 
 import bayes_l2l as l2l
-from bayes_l2l.build import ModelData, log_density
-from bayes_l2l.folds import Fold
-from bayes_l2l.forecast import law_draws, stacked
-from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN, Law
-from bayes_l2l.sampling import CompiledModel, SamplerSettings
-from bayes_l2l.scores import crps_draws, score_rows, summary
-from bayes_l2l.spec import ModelSpec
-from bayes_l2l.sweep import Sweep
+from bayes_l2l.data.sweep import Sweep
+from bayes_l2l.evaluation.scores import crps_draws, score_rows, summary
+from bayes_l2l.evaluation.splits import Split
+from bayes_l2l.inference.compiled import CompiledModel
+from bayes_l2l.laws.scaling import FLOPS_PER_PARAM_TOKEN, Law
+from bayes_l2l.posterior.draws import law_draws, stacked
+from bayes_l2l.posterior.settings import SamplerSettings
+from bayes_l2l.structures.arrays import LossArrays
+from bayes_l2l.structures.laws import LawSpec
+from bayes_l2l.structures.models import load_spec
+from bayes_l2l.structures.size_effect import log_density
 
 LOSS: Final = "c4_val"
 MEMBERS: Final = ("overtraining", "chinchilla", "kaplan", "generalised")
@@ -42,7 +45,7 @@ OVER: Final = 100.0
 Q: Final = (0.05, 0.5, 0.95)
 
 
-def member(name: str) -> ModelSpec:
+def member(name: str) -> LawSpec:
     """A member of the family with the priors and the noise of overtraining.toml.
 
     beta, where it is free, has the prior of alpha, on its own; gamma that of law.toml. Nothing else differs, so that
@@ -54,11 +57,13 @@ def member(name: str) -> ModelSpec:
         priors["beta"] = priors["alpha"]
     if name == "generalised":
         priors["gamma"] = l2l.load_spec("law").to_dict()["priors"]["gamma"]
-    return ModelSpec.from_dict(record | {"name": name, "law": name, "priors": priors})
+    spec = load_spec(record | {"name": name, "law": name, "priors": priors})
+    assert isinstance(spec, LawSpec)
+    return spec
 
 
 def slope(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Every member, compiled once, on both windows and on every fold of the hindcasts."""
+    """Every member, compiled once, on both windows and on every split of the hindcasts."""
     sweep = l2l.load_sweep("gadre", eval_sets=[LOSS])
     return tables([of_member(name, sweep, settings) for name in MEMBERS])
 
@@ -79,8 +84,8 @@ def of_member(name: str, sweep: Sweep, settings: Mapping[str, Any]) -> dict[str,
         fit = fitted(sweep.table[sweep.table["flops"] >= least], f"C of at least {least:g}")
         found["loo"][least] = leave_one_out(fit, compiled, sampler)
         found["slopes"] += [{"model": name, "least_flops": least, **row} for row in slopes_of(fit)]
-    folds = {cutoff: Fold("hindcast", cutoff).split(sweep.table) for cutoff in CUTOFFS}
-    rows = [hindcast(fitted(runs, f"C up to {cutoff:g}"), ahead, cutoff) for cutoff, (runs, ahead) in folds.items()]
+    splits = {cutoff: Split("hindcast", cutoff).parts(sweep.table) for cutoff in CUTOFFS}
+    rows = [hindcast(fitted(runs, f"C up to {cutoff:g}"), ahead, cutoff) for cutoff, (runs, ahead) in splits.items()]
     found["hindcasts"] = pd.concat(rows).assign(model=name)
     return found
 
@@ -99,21 +104,22 @@ def tables(members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 # Leaving out all runs of one size
 
 
-def densities(posterior: xr.Dataset, data: ModelData) -> xr.DataArray:
+def densities(posterior: xr.Dataset, data: LossArrays) -> xr.DataArray:
     """Log density of the losses of every size, dims chain, draw and size.
 
-    Runs of equal (N, D) deviate together, so that they are left out together; the deviation is integrated out.
+    Runs of equal (N, D) share an effect, so that they are left out together; the effect is integrated out.
     """
     long = stacked(posterior)
     law = law_draws(long, slice(None))
     law = Law(**{name: value[:, None, :] for name, value in vars(law).items()})
-    loss = law.loss(*np.exp([data.log_params, data.log_tokens])[:, None, :, None])
-    scatter, deviation = long["scatter"].to_numpy()[:, None, :], long["deviation"].to_numpy()[:, None]
+    loss = law.loss(*np.exp([data.log_params, data.log_tokens])[:, None, :, None], data.shift[None, :, None])
+    residual_scale = long["residual_scale"].to_numpy()[:, None, :]
+    effect_scale = long["size_effect_scale"].to_numpy()[:, None]
     found = log_density(
         (data.log_loss - np.log(loss)) * data.observed,
-        observed=data.observed,
-        variance=scatter**2 + data.noise**2,
-        shared=np.hypot(deviation, data.discrepancy)[..., None] * law.gamma * (1 - law.E / loss),
+        variance=residual_scale**2 + data.noise**2,
+        shared=np.hypot(effect_scale, data.discrepancy)[..., None] * law.gamma * (1 - law.E / loss),
+        total=lambda values: (values * data.observed).sum(axis=-1),
     )
     sizes = {dim: posterior.sizes[dim] for dim in ("chain", "draw")}
     return xr.DataArray(found.reshape(*sizes.values(), -1), dims=(*sizes, "size"), name="loss")
@@ -123,8 +129,8 @@ def leave_one_out(fit: l2l.Fit, compiled: CompiledModel, settings: SamplerSettin
     """PSIS-LOO over sizes; the density of a size whose Pareto k is too large comes from a fit without it."""
     import arviz_stats
 
-    data = ModelData.of(fit.sweep, likelihood=fit.spec.likelihood)
-    tree = {"posterior": fit.posterior, "log_likelihood": densities(fit.posterior, data).to_dataset()}
+    data = compiled.structure.arrange(fit.spec, fit.sweep)
+    tree = {"posterior": fit.draws, "log_likelihood": densities(fit.draws, data).to_dataset()}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Estimated shape parameter of Pareto")  # they are refitted
         found = arviz_stats.loo(xr.DataTree.from_dict(tree), pointwise=True)
@@ -138,7 +144,7 @@ def leave_one_out(fit: l2l.Fit, compiled: CompiledModel, settings: SamplerSettin
     return found
 
 
-def without(data: ModelData, size: int) -> ModelData:
+def without(data: LossArrays, size: int) -> LossArrays:
     """The same without the losses of one size; the priors, which the smallest loss scales, stay as they are."""
     observed = data.observed.copy()
     observed[size] = 0
@@ -183,7 +189,7 @@ def slope_at(law: Law, multiple: float, flops: float) -> Any:
 
 def slopes_of(fit: l2l.Fit) -> list[dict[str, Any]]:
     """Median and 90% interval of what tells whether lines of equal M are parallel."""
-    law = law_draws(stacked(fit.posterior), slice(None))
+    law = law_draws(stacked(fit.draws), slice(None))
     slopes = {multiple: slope_at(law, multiple, FLOPS) for multiple in MULTIPLES}
     first, last = min(MULTIPLES), max(MULTIPLES)
     change = (slopes[last] - slopes[first]) / np.log10(last / first)
@@ -219,7 +225,7 @@ def hindcast(fit: l2l.Fit, ahead: pd.DataFrame, cutoff: float) -> pd.DataFrame:
 
 
 def scores_of(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Scores of every model over all folds, by cut-off, and by how over-trained the forecast runs are."""
+    """Scores of every model over all splits, by cut-off, and by how over-trained the forecast runs are."""
     scored = score_rows(rows)
     averaged = [summary(scored, by="model").assign(what="all")]
     averaged += [summary(scored, by=["model", by]).rename(columns={by: "what"}) for by in ("after", "runs")]

@@ -11,7 +11,7 @@ stay as they are, and all are written to paper.md. A section that is stored with
 so that a run that was cut off goes on; ``--again`` runs it all the same. ``--quick`` only shows that a section works:
 two sets or sources, few draws, and its results go to a folder of their own.
 
-The large runs ("stars") are 3.3e9 parameters and 1e21 FLOPs, 20.7 times the largest run of the sweep. No star that is
+The large runs are 3.3e9 parameters and 1e21 FLOPs, 20.7 times the largest run of the sweep. No large run that is
 predicted is ever fitted. CRPS is twice the mean pinball loss over 99 quantiles, in percent of the actual loss; c50
 and c90 are how many of 100 runs the 50% and 90% intervals hold; w90 is the width of the latter.
 """
@@ -36,10 +36,10 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, only this folder is on the path
 
 import bayes_l2l as l2l
-from bayes_l2l.output import write_whole
+from bayes_l2l.files import write_whole
 from benchmarks import paper_large, paper_tables
 from benchmarks.paper_data import Runs
-from benchmarks.paper_fits import Table, Work
+from benchmarks.paper_fits import ABLATIONS, Table, Work
 
 SECTIONS: Final[Mapping[str, Callable[[Runs, Work], list[Table]]]] = {
     "table1": paper_tables.table1,
@@ -98,7 +98,7 @@ def _options(work: Work) -> list[str]:
     return [f"--{key} {getattr(work, key)}" for key in _SETTINGS[:-1]] + ["--quick"] * work.quick
 
 
-def markdown(results: Mapping[str, Any]) -> str:
+def as_markdown(results: Mapping[str, Any]) -> str:
     """Results of all sections as a Markdown page."""
     lines = [
         "# The paper's tables, with intervals",
@@ -147,8 +147,8 @@ def _footnote(section: Mapping[str, Any]) -> str:
 
 
 def pairwise_models() -> list[str]:
-    """The joint model and the train-to-train models that are there."""
-    return ["joint", *(name for name in l2l.model_names() if name.startswith("train_to_train"))]
+    """The joint model, the train-to-train model and its ablations."""
+    return ["joint", "train_to_train", *(name for name in ABLATIONS if name.startswith("train_to_train"))]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -184,10 +184,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             continue
         sys.stderr.write(f"{name}\n")
         results[name] = run(name, runs, work)
-        text, page = json.dumps(results, indent=1, allow_nan=False) + "\n", markdown(results)
+        text, page = json.dumps(results, indent=1, allow_nan=False) + "\n", as_markdown(results)
         write_whole(path, lambda part, text=text: part.write_text(text, encoding="utf-8"))
         write_whole(path.with_suffix(".md"), lambda part, page=page: part.write_text(page, encoding="utf-8"))
-    sys.stdout.write(markdown(results))
+    sys.stdout.write(as_markdown(results))
     return 0
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 import bayes_l2l as l2l
-from bayes_l2l.datasets import DataFile, Dataset
-from bayes_l2l.laws import Law
+from bayes_l2l.data.datasets import DataFile, Dataset
+from bayes_l2l.laws.scaling import Law
 
 EDU = "fineweb-edu-100b"
 #: In the order of the paper's tables.
@@ -88,10 +88,10 @@ _AUTHORS_FITS = DataFile(
 
 @dataclass(frozen=True, eq=False)
 class Runs:
-    """The sweep and the large runs ("stars"), every evaluation, as long tables."""
+    """The sweep and the held-out large runs, every evaluation, as long tables."""
 
     sweep: pd.DataFrame
-    stars: pd.DataFrame
+    large: pd.DataFrame
 
     @classmethod
     def load(cls) -> Runs:
@@ -101,17 +101,17 @@ class Runs:
         return cls(*(sweep.select(metric="loss").table for sweep in both))
 
     @cached_property
-    def own(self) -> Runs:
-        """The losses on each training set's own validation data alone."""
-        return replace(self, sweep=own(self.sweep), stars=own(self.stars))
+    def train_losses(self) -> Runs:
+        """The train losses alone."""
+        return replace(self, sweep=train_losses(self.sweep), large=train_losses(self.large))
 
-    def star(self, evaluation: str, train: str) -> float:
+    def large_loss(self, evaluation: str, train: str) -> float:
         """Loss of one large run."""
-        return float(cell(self.stars, evaluation, train)["loss"].iloc[0])
+        return float(cell(self.large, evaluation, train)["loss"].iloc[0])
 
 
-def own(table: pd.DataFrame) -> pd.DataFrame:
-    """Rows of a training set's own evaluation."""
+def train_losses(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of train losses."""
     return table[table["eval_set"] == table["train_set"]]
 
 
@@ -149,7 +149,7 @@ def authors_laws() -> dict[tuple[str, str], Law]:
     """The authors' own fits of Eq. 4, by (eval_set, train_set)."""
     source = Dataset("authors-fits", "point fits of arXiv 2411.12925", "none stated", _REPOSITORY, (_AUTHORS_FITS,))
     table = pd.read_csv(l2l.fetch(source) / _AUTHORS_FITS.path)
-    mapping = tomllib.loads((files("bayes_l2l") / "mappings" / "loss-to-loss.toml").read_text(encoding="utf-8"))
+    mapping = tomllib.loads((files("bayes_l2l.data") / "mappings" / "loss-to-loss.toml").read_text(encoding="utf-8"))
     columns = {column: name for name, column in mapping["losses"].items()}
     trains = {evaluation: train for train, evaluation in mapping["own"].items()}
     laws = {}

@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 import bayes_l2l as l2l
-from bayes_l2l import scores
-from bayes_l2l.forecast import Forecast
-from bayes_l2l.regressions import RelationFit
-from bayes_l2l.sampling import CompiledModel
+from bayes_l2l.evaluation import scores
+from bayes_l2l.inference.compiled import CompiledModel
+from bayes_l2l.prediction.forecasts import Forecast
+from benchmarks.regressions import RelationFit
 
+#: Models that stand here for comparison only, by name.
+ABLATIONS: Final = {path.stem: path for path in sorted((Path(__file__).parent / "models").glob("*.toml"))}
 #: The 99 levels over which a CRPS is twice the mean pinball loss.
 LEVELS = tuple(np.round(np.arange(0.01, 1, 0.01), 2))
 #: Resamples of the point fits that stand beside a posterior.
@@ -57,7 +60,7 @@ class Work:
         key = model, tuple(sweep.cells[["train_set", "eval_set"]].itertuples(index=False, name=None))
         if key not in self._compiled:
             self._compiled.clear()  # cells of a past section do not come back
-            self._compiled[key] = CompiledModel(l2l.load_spec(model), sweep)
+            self._compiled[key] = CompiledModel(l2l.load_spec(ABLATIONS.get(model, model)), sweep)
         fit = l2l.fit(
             sweep,
             draws=self.draws,
@@ -86,9 +89,9 @@ class Work:
         return fit
 
 
-def forecast(fit: l2l.Fit, runs: pd.DataFrame, *, kind: str = "run") -> pd.DataFrame:
+def forecast(fit: l2l.Fit, runs: pd.DataFrame, *, kind: str = "predictive") -> pd.DataFrame:
     """Forecast table of the sizes and cells of some runs."""
-    return fit.forecast(sizes(runs), kind=kind).table(quantiles=LEVELS)  # type: ignore[arg-type]
+    return fit.forecast(sizes(runs), kind=kind).table(quantiles=LEVELS)
 
 
 def sizes(runs: pd.DataFrame) -> pd.DataFrame:
@@ -101,7 +104,7 @@ def relation_forecast(fit: RelationFit, runs: pd.DataFrame, loss: Any) -> pd.Dat
     points = (
         runs[list(scores.KEYS)].reset_index(drop=True).assign(flops=runs["flops"].to_numpy(), extrapolation=np.nan)
     )
-    table = Forecast(points, fit.draws(loss), "run").table(quantiles=LEVELS)
+    table = Forecast(points, fit.draws(loss), "predictive").table(quantiles=LEVELS)
     return table.drop_duplicates(list(scores.KEYS))
 
 

@@ -8,11 +8,12 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from bayes_l2l.baselines import CellFit, bootstrap
-from bayes_l2l.regressions import bootstrap_relation
+from bayes_l2l.evaluation.baseline import bootstrap
+from bayes_l2l.point_fits.resampling import CellFit
 from benchmarks import paper_data as paper
 from benchmarks.paper_data import SETS, TASKS, Runs, cell, others, paired
 from benchmarks.paper_fits import BOOTS, SCORES, Table, Work, averages, forecast, relation_forecast, scored
+from benchmarks.regressions import bootstrap_relation
 
 #: A hindcast is fitted to runs of a set up to here, and predicts those from there (FLOPs).
 _HINDCAST: Final = (2.1e18, 2e19)
@@ -22,19 +23,19 @@ Cell = tuple[str, str]
 
 def pairs(runs: Runs, work: Work) -> list[Table]:
     """Train-to-train on the large runs: one is observed, the other five are predicted."""
-    own = runs.own
-    laws = bootstrap(own.sweep, n_boot=BOOTS, seed=work.seed).cells
+    runs = runs.train_losses
+    laws = bootstrap(runs.sweep, n_boot=BOOTS, seed=work.seed).cells
     rows, found = [], []
     for source in work.some(SETS):
-        known = cell(own.stars, source, source)
-        targets = others(own.stars, source)
-        fit = work.fit(pd.concat([own.sweep, known]), what=f"large run of {source}")
+        known = cell(runs.large, source, source)
+        targets = others(runs.large, source)
+        fit = work.fit(pd.concat([runs.sweep, known]), what=f"large run of {source}")
         found.append({"joint": scored(forecast(fit, targets), targets)})
         rows.append([source, *averages(found[-1]["joint"])])
         for target in targets["train_set"]:
-            star = cell(own.stars, target, target)
+            actual = cell(runs.large, target, target)
             cells = (source, source), (target, target)
-            found.append(by_regression(own.sweep, laws, *cells, star, known["loss"], seed=work.seed))
+            found.append(by_regression(runs.sweep, laws, *cells, actual, known["loss"], seed=work.seed))
     return [
         {
             "title": "Train-to-train on the large runs: ordered pairs",
@@ -53,12 +54,12 @@ def pairs(runs: Runs, work: Work) -> list[Table]:
 
 
 def evaluations(runs: Runs, work: Work) -> list[Table]:
-    """Train-to-test on the large runs: their own losses are observed, the other evaluations are predicted."""
+    """Train-to-test on the large runs: their train losses are observed, the other evaluations are predicted."""
     return _train_to_test(runs, work, title="Train-to-test on the large runs", fitted="The sweep")
 
 
 def hindcast_evaluations(runs: Runs, work: Work) -> list[Table]:
-    """Train-to-test inside the sweep: the own losses of its larger runs are observed, their others predicted."""
+    """Train-to-test inside the sweep: the train losses of its larger runs are observed, their others predicted."""
     low, high = _HINDCAST
     small, large = (runs.sweep[kept] for kept in (runs.sweep["flops"] <= low, runs.sweep["flops"] > high))
     fitted = f"Runs up to {low:.2g} FLOPs, those above {high:.2g} predicted: the former"
@@ -66,15 +67,15 @@ def hindcast_evaluations(runs: Runs, work: Work) -> list[Table]:
 
 
 def _train_to_test(runs: Runs, work: Work, *, title: str, fitted: str) -> list[Table]:
-    """Losses of large runs on other evaluations from their own losses, by the joint model and by regressions."""
+    """Losses of large runs on other evaluations from their train losses, by the joint model and by regressions."""
     tasks = list(work.some(TASKS))
     names = [*SETS, *tasks]
-    sweep, stars = (t[t["eval_set"].isin(names)] for t in (runs.sweep, runs.stars))
+    sweep, large = (t[t["eval_set"].isin(names)] for t in (runs.sweep, runs.large))
     if work.quick:
-        sweep, stars = (t[t["train_set"].isin(SETS[:2])] for t in (sweep, stars))
-    known = paper.own(stars)
-    actual = stars.drop(known.index)
-    fit = work.fit(pd.concat([sweep, known]), what=f"{title}: all evaluations, large runs' own losses")
+        sweep, large = (t[t["train_set"].isin(SETS[:2])] for t in (sweep, large))
+    known = paper.train_losses(large)
+    actual = large.drop(known.index)
+    fit = work.fit(pd.concat([sweep, known]), what=f"{title}: all evaluations, large runs' train losses")
     joint = scored(forecast(fit, actual), actual)
     laws = bootstrap(sweep, n_boot=BOOTS, seed=work.seed).cells
     found = [{"joint": joint}]
@@ -90,7 +91,7 @@ def _train_to_test(runs: Runs, work: Work, *, title: str, fitted: str) -> list[T
     return [
         {
             "title": title,
-            "text": f"{fitted} and every large run's own loss are known. The bootstrap relates the two losses of "
+            "text": f"{fitted} and every large run's train loss are known. The bootstrap relates the two losses of "
             "each training set on its own. Percent of the loss.",
             "columns": ["evaluations", "method", *SCORES.values()],
             "rows": rows,
@@ -106,22 +107,22 @@ def _train_to_test(runs: Runs, work: Work, *, title: str, fitted: str) -> list[T
 
 def ablations(runs: Runs, work: Work) -> list[Table]:
     """Train-to-train hindcasts inside the sweep by several models."""
-    own = runs.own.sweep
+    sweep = runs.train_losses.sweep
     low, high = _HINDCAST
-    folds = []
+    splits = []
     for source in work.some(SETS):
-        rest = others(own, source)
-        full = cell(own, source, source)
+        rest = others(sweep, source)
+        full = cell(sweep, source, source)
         known = full[["params", "tokens"]].drop_duplicates()
         actual = rest[rest["flops"] > high].merge(known, on=["params", "tokens"])
-        folds.append((source, pd.concat([full, rest[rest["flops"] <= low]]), actual))
+        splits.append((source, pd.concat([full, rest[rest["flops"] <= low]]), actual))
     found, seconds = [], {}
     for model in work.models:
-        for source, table, actual in folds:
+        for source, table, actual in splits:
             fit = work.fit(table, what=f"larger runs of {source} alone", model=model)
             found.append({model: scored(forecast(fit, actual), actual)})
         seconds[model] = sum(c["seconds"] for c in work.checks if c["model"] == model)
-    for source, table, actual in folds:
+    for source, table, actual in splits:
         laws, full = bootstrap(table, n_boot=BOOTS, seed=work.seed).cells, cell(table, source, source)
         for target, ahead in actual.groupby("train_set"):
             cells, loss = ((source, source), (str(target), str(target))), paired(full, ahead)["x"]

@@ -13,11 +13,13 @@ import numpy as np
 import pandas as pd
 
 import bayes_l2l as l2l
-from bayes_l2l.baselines import bootstrap, fit_point
-from bayes_l2l.laws import Law, ShiftedPowerLaw
-from bayes_l2l.regressions import IDENTITY, bootstrap_relation, fit_compute, fit_relation
-from bayes_l2l.scores import KEYS
-from bayes_l2l.simulation import PUBLISHED_LAWS
+from bayes_l2l.data.simulation import PUBLISHED_LAWS
+from bayes_l2l.evaluation.baseline import bootstrap
+from bayes_l2l.evaluation.scores import KEYS
+from bayes_l2l.laws.scaling import Law
+from bayes_l2l.laws.shifted_power import ShiftedPowerLaw
+from bayes_l2l.point_fits.point_fit import fit_point
+from bayes_l2l.posterior.draws import law_draws, stacked
 from benchmarks import paper_data as paper
 from benchmarks.paper_data import EDU, SETS, TABLE2_TASKS, Runs, cell, eight, others, paired, r_squared
 from benchmarks.paper_fits import (
@@ -32,27 +34,28 @@ from benchmarks.paper_fits import (
     scored,
     sizes,
 )
+from benchmarks.regressions import IDENTITY, bootstrap_relation, fit_compute, fit_relation
 
 Cell = tuple[str, str]
 
 
 def table1(runs: Runs, work: Work) -> list[Table]:
     """R2 on all runs of a new set from 8 of its runs, and our intervals on the remaining ones."""
-    own, laws = runs.own, paper.authors_laws()
+    runs, laws = runs.train_losses, paper.authors_laws()
     explained, held = [], []
     for i, new in enumerate(work.some(SETS)):
-        full = cell(own.sweep, new, new)
+        full = cell(runs.sweep, new, new)
         few, size = eight(full), (full["params"], full["tokens"])
         theirs = [
-            r_squared(full["loss"], laws[s, s].translate(_translated(own, s, new, laws[s, s].E)).loss(*size))
+            r_squared(full["loss"], laws[s, s].translate(_translated(runs, s, new, laws[s, s].E)).loss(*size))
             for s in SETS
             if s != new
         ]
         points = {n: fit_point(t["params"], t["tokens"], t["loss"]) for n, t in (("all", full), ("eight", few))}
-        fit = work.fit(pd.concat([others(own.sweep, new), few]), what=f"8 runs of {new}")
+        fit = work.fit(pd.concat([others(runs.sweep, new), few]), what=f"8 runs of {new}")
         ours = [
             full.merge(forecast(fit, full, kind=kind), on=list(KEYS), how="left")["median"]
-            for kind in ("curve", "run")
+            for kind in ("mean", "predictive")
         ]
         explained.append(
             [new]
@@ -62,8 +65,8 @@ def table1(runs: Runs, work: Work) -> list[Table]:
             + [r_squared(full["loss"], median) for median in ours]
         )
         rest = full.drop(few.index)
-        habit = bootstrap(few, n_boot=BOOTS, seed=work.seed).forecast(sizes(rest), quantiles=LEVELS)
-        for name, table in (("joint", forecast(fit, rest)), ("bootstrap of Eq. 4", habit)):
+        baseline = bootstrap(few, n_boot=BOOTS, seed=work.seed).forecast(sizes(rest), quantiles=LEVELS)
+        for name, table in (("joint", forecast(fit, rest)), ("bootstrap of Eq. 4", baseline)):
             held.append([new, name, *averages(scored(table, rest))])
     methods = ("skyline", "translated", "independent")
     return [
@@ -99,19 +102,20 @@ def sources(runs: Runs, work: Work) -> list[Table]:
 def _from_source(runs: Runs, work: Work, from_sets: Sequence[str]) -> list[Table]:
     laws, errors, rows = paper.authors_laws(), [], []
     for source in from_sets:
-        points, ours, habit = [], [], []
+        points, ours, baseline = [], [], []
         for new in work.some([s for s in SETS if s != source]):
-            actual = pd.concat([cell(runs.stars, task, new) for task in TABLE2_TASKS])
+            actual = pd.concat([cell(runs.large, task, new) for task in TABLE2_TASKS])
             ours.append(scored(_joint_table2(runs, work, source, new, actual), actual))
             for task in TABLE2_TASKS:
-                star = cell(runs.stars, task, new)
+                large = cell(runs.large, task, new)
                 found = methods(runs, laws, source=source, new=new, task=task)
-                points.append({"task": task} | {m: 100 * abs(v / star["loss"].iloc[0] - 1) for m, v in found.items()})
+                loss = large["loss"].iloc[0]
+                points.append({"task": task} | {m: 100 * abs(v / loss - 1) for m, v in found.items()})
                 pairs = paired(cell(runs.sweep, source, source), eight(cell(runs.sweep, task, new)))
                 boots = bootstrap_relation(
                     pairs["x"], pairs["y"], E0=laws[source, source].E, n_boot=BOOTS, seed=work.seed
                 )
-                habit.append(scored(relation_forecast(boots, star, [runs.star(source, source)]), star))
+                baseline.append(scored(relation_forecast(boots, large, [runs.large_loss(source, source)]), large))
         means = pd.DataFrame(points).groupby("task").mean()
         joint = pd.concat(ours)
         of_joint = joint.groupby("eval_set")["rel_error"].mean()
@@ -119,7 +123,7 @@ def _from_source(runs: Runs, work: Work, from_sets: Sequence[str]) -> list[Table
             printed = [paper.TABLE2[m][i] if source == EDU else None for m in paper.METHODS]
             found = [float(means.at[task, m]) for m in paper.METHODS]
             errors.append([source, task, *printed, *found, float(of_joint[task])])
-        rows += [[source, "joint", *averages(joint)], [source, "bootstrap of train-to-test", *averages(habit)]]
+        rows += [[source, "joint", *averages(joint)], [source, "bootstrap of train-to-test", *averages(baseline)]]
     return [
         {
             "title": "Table 2: relative error (%) of the large run on a new set, mean of the targets",
@@ -143,16 +147,16 @@ def _from_source(runs: Runs, work: Work, from_sets: Sequence[str]) -> list[Table
 def methods(runs: Runs, laws: dict[Cell, Law], *, source: str, new: str, task: str) -> dict[str, float]:
     """What the five methods of the paper's Table 2 predict for the large run of a new set on a task."""
     few = eight(cell(runs.sweep, task, new))
-    star = cell(runs.stars, task, new).iloc[0]
+    large = cell(runs.large, task, new).iloc[0]
     found = {}
     for name, evaluation in (("train-to-test", source), ("test-to-test", task)):
         pairs = paired(cell(runs.sweep, evaluation, source), few)
         relation = fit_relation(pairs["x"], pairs["y"], E0=laws[evaluation, source].E)
-        found[name] = relation(runs.star(evaluation, source))
-    found["FLOPs-to-loss"] = fit_compute(few["flops"], few["loss"])(1 / star["flops"])
+        found[name] = relation(runs.large_loss(evaluation, source))
+    found["FLOPs-to-loss"] = fit_compute(few["flops"], few["loss"])(1 / large["flops"])
     law = fit_point(few["params"], few["tokens"], few["loss"])
-    found["scaling law"] = float(law.predict(star["params"], star["tokens"]))
-    found["identity"] = IDENTITY(runs.star(task, source))
+    found["scaling law"] = float(law.predict(large["params"], large["tokens"]))
+    found["identity"] = IDENTITY(runs.large_loss(task, source))
     return {name: float(value) for name, value in found.items()}
 
 
@@ -163,7 +167,7 @@ def _joint_table2(runs: Runs, work: Work, source: str, new: str, actual: pd.Data
     for train, pick in ((source, lambda t: t), (new, eight)):
         wanted = [*TABLE2_TASKS, train]
         parts.append(pick(runs.sweep[(runs.sweep["train_set"] == train) & runs.sweep["eval_set"].isin(wanted)]))
-    large = runs.stars[runs.stars["train_set"] == source]
+    large = runs.large[runs.large["train_set"] == source]
     parts.append(large[large["eval_set"].isin([*TABLE2_TASKS, source])])
     fit = work.fit(paper.renamed(pd.concat(parts), names), what=f"{source} to {new}")
     back = {v: k for k, v in names.items()}
@@ -177,7 +181,7 @@ def tables789(runs: Runs, work: Work) -> list[Table]:
     use = use[~use["eval_set"].isin(SETS) | (use["eval_set"] == use["train_set"])]
     if work.quick:
         use = use[use["train_set"].isin([EDU, SETS[0]])]
-    fit, laws = work.fit(use, what="sweep, own losses and four tasks"), paper.authors_laws()
+    fit, laws = work.fit(use, what="sweep, train losses and four tasks"), paper.authors_laws()
     of_set = {t: ((EDU, EDU), (t, t)) for t in paper.TABLE7}
     of_task = {t: (("hellaswag", EDU), ("hellaswag", t)) for t in paper.TABLE8}
     within = {t: ((EDU, EDU), (t, EDU)) for t in paper.TABLE9}
@@ -226,7 +230,7 @@ def _all_pairs(runs: Runs, fit: l2l.Fit, laws: dict[Cell, Law]) -> Table:
 
 
 def _table3(fit: l2l.Fit) -> Table:
-    draws = fit.posterior.stack(sample=("chain", "draw"))  # noqa: PD013 - xarray
+    draws = stacked(fit.draws)
     rows = []
     for train in SETS:
         if (train, train) in fit.cells:
@@ -236,7 +240,7 @@ def _table3(fit: l2l.Fit) -> Table:
             printed = PUBLISHED_LAWS[train] | {"gamma": PUBLISHED_LAWS[train]["beta"]}
             rows += [[train, n, printed[n], interval(values[n])] for n in ("E", "A", "B", "alpha", "beta", "gamma")]
     return {
-        "title": "Table 3: laws of the sets' own losses",
+        "title": "Table 3: laws of the train losses",
         "text": "The paper fits Eq. 4, where gamma is beta; the joint model's gamma is free, and it has a transient "
         "of short runs, so that exponents compare only in kind.",
         "columns": ["set", "parameter", "paper", "joint"],
@@ -245,15 +249,10 @@ def _table3(fit: l2l.Fit) -> Table:
 
 
 def relation(fit: l2l.Fit, source: Cell, target: Cell) -> ShiftedPowerLaw:
-    """Draws of the relation between two cells of a joint fit: the one place where translation enters.
-
-    From the two laws at equal R: kappa = gamma1/gamma0, and log K = alpha1 (log A1 - log A0).
-    """
-    draws = fit.posterior.stack(sample=("chain", "draw"))  # noqa: PD013 - xarray
-    a, b = (draws.isel(cell=fit.cells.index(c)) for c in (source, target))
-    K = np.exp(b["alpha"].to_numpy() * (b["log_A"].to_numpy() - a["log_A"].to_numpy()))
-    kappa = b["gamma"].to_numpy() / a["gamma"].to_numpy()
-    return ShiftedPowerLaw(K=K, kappa=kappa, E0=a["E"].to_numpy(), E1=b["E"].to_numpy())
+    """Draws of the relation between two cells of a joint fit: the one place where translation enters."""
+    draws = stacked(fit.draws)
+    of_source, of_target = (law_draws(draws, fit.cells.index(cell)) for cell in (source, target))
+    return of_source.relation_to(of_target)
 
 
 def interval(draws: Any) -> list[float]:
@@ -261,7 +260,7 @@ def interval(draws: Any) -> list[float]:
     return [float(v) for v in np.quantile(draws, [0.5, 0.05, 0.95])]
 
 
-def _translated(own: Runs, source: str, new: str, E0: float) -> ShiftedPowerLaw:
+def _translated(runs: Runs, source: str, new: str, E0: float) -> ShiftedPowerLaw:
     """Relation from a source to a new set, fitted to its 8 runs."""
-    both = paired(cell(own.sweep, source, source), eight(cell(own.sweep, new, new)))
+    both = paired(cell(runs.sweep, source, source), eight(cell(runs.sweep, new, new)))
     return fit_relation(both["x"], both["y"], E0=E0)

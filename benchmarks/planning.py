@@ -5,7 +5,7 @@
     python benchmarks/planning.py [refits] [eights] [eights_joint] [--work FOLDER]
                                   [--draws --tune --chains --seed --cores]
 
-All on own losses of arXiv 2411.12925, without its large runs. Results go to benchmarks/results/planning.json and
+All on train losses of arXiv 2411.12925, without its large runs. Results go to benchmarks/results/planning.json and
 planning.md, a section at a time.
 """
 
@@ -27,13 +27,14 @@ import pandas as pd
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, only this folder is on the path
 
 import bayes_l2l as l2l
-from bayes_l2l.build import point_label
-from bayes_l2l.output import write_whole
-from bayes_l2l.regressions import bootstrap_relation
-from bayes_l2l.sampling import CompiledModel
-from bayes_l2l.scores import crps_draws
+from bayes_l2l.data.sizes import size_label
+from bayes_l2l.evaluation.scores import crps_draws
+from bayes_l2l.files import write_whole
+from bayes_l2l.inference.compiled import CompiledModel
+from benchmarks.pages import store
 from benchmarks.paper_data import EDU, SETS, Runs, authors_laws, cell, eight, paired
 from benchmarks.paper_fits import BOOTS
+from benchmarks.regressions import bootstrap_relation
 
 GOAL: Final = {"params": 3.31e9, "tokens": 5.04e10}
 #: Target, and the places of its known runs in the order of compute.
@@ -114,10 +115,10 @@ def sd(fit: l2l.Fit, target: str) -> float:
     return float(forecast.draws.std())
 
 
-def compare(target: str, known: Sequence[int], own: pd.DataFrame, fitted: Fitter) -> list[dict[str, Any]]:
+def compare(target: str, known: Sequence[int], sweep: pd.DataFrame, fitted: Fitter) -> list[dict[str, Any]]:
     """Plan for a target, refit with what was planned, and set both side by side, a row a set of runs."""
-    runs = own[own["train_set"] == target].sort_values(["flops", "loss"], ignore_index=True)
-    base = pd.concat([own[own["train_set"] != target], runs.loc[list(known)]])
+    runs = sweep[sweep["train_set"] == target].sort_values(["flops", "loss"], ignore_index=True)
+    base = pd.concat([sweep[sweep["train_set"] != target], runs.loc[list(known)]])
     others = runs.drop(index=list(known)).reset_index(drop=True)
     before = fitted(base)
     plan = before.plan(goal=target, budget=BUDGET, runs=max(STOPS), candidates=others, **GOAL)
@@ -145,10 +146,10 @@ def compare(target: str, known: Sequence[int], own: pd.DataFrame, fitted: Fitter
 
 def refits(runs: Runs, args: argparse.Namespace) -> dict[str, Any]:
     """Compare all cases with brute force."""
-    own = runs.own.sweep
-    own = own[(own["flops"] < 1.05e19) & own["train_set"].isin([EDU, *CASES])]
+    sweep = runs.train_losses.sweep
+    sweep = sweep[(sweep["flops"] < 1.05e19) & sweep["train_set"].isin([EDU, *CASES])]
     fitted = Fitter(args)
-    rows = [row for target, known in CASES.items() for row in compare(target, known, own, fitted)]
+    rows = [row for target, known in CASES.items() for row in compare(target, known, sweep, fitted)]
     names = {"promised": "promised by the plan", "flops": "their FLOPs", "runs": "runs added"}
     return {
         "rows": [{names.get(key, key): value for key, value in row.items()} for row in rows],
@@ -191,7 +192,7 @@ def planned(others: pd.DataFrame, target: pd.DataFrame, n: int, cost: float, fit
 
 def chosen(name: str, target: str, runs: Runs, fitted: Fitter, folder: Path) -> pd.DataFrame:
     """Runs of the target that a strategy chooses; what is planned is kept in the folder."""
-    mine = cell(runs.own.sweep, target, target)
+    mine = cell(runs.train_losses.sweep, target, target)
     paper = eight(mine)
     n, cost = len(paper), float(paper["flops"].sum())
     if name == "the paper's":
@@ -200,7 +201,7 @@ def chosen(name: str, target: str, runs: Runs, fitted: Fitter, folder: Path) -> 
         return at_random(mine, n, cost, seed=int(name.split()[1]))
     path = folder / f"{target}, planned.json"
     if not path.exists():
-        found = planned(runs.own.sweep.drop(mine.index), mine, n, cost, fitted)
+        found = planned(runs.train_losses.sweep.drop(mine.index), mine, n, cost, fitted)
         text = json.dumps(found["run_id"].tolist())
         write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
         sys.stdout.write(f"{target}: planned\n")
@@ -222,14 +223,14 @@ def scored(rows: pd.DataFrame, draws: Any) -> dict[str, Any]:
 
 def labels(rows: pd.DataFrame) -> list[str]:
     """Sizes of runs."""
-    return [point_label(n, d) for n, d in zip(rows["params"], rows["tokens"], strict=True)]
+    return [size_label(n, d) for n, d in zip(rows["params"], rows["tokens"], strict=True)]
 
 
 def related(target: str, few: pd.DataFrame, runs: Runs, _: Fitter) -> dict[str, Any]:
     """How well the paper's regression from each other set, fitted to few runs, predicts the target's others."""
-    own, laws, found = runs.own.sweep, authors_laws(), {}
+    sweep, laws, found = runs.train_losses.sweep, authors_laws(), {}
     for source in (s for s in SETS if s != target):
-        both, known = (paired(cell(own, source, source), t) for t in (cell(own, target, target), few))
+        both, known = (paired(cell(sweep, source, source), t) for t in (cell(sweep, target, target), few))
         fit = bootstrap_relation(known["x"], known["y"], E0=laws[source, source].E, n_boot=BOOTS)
         found[source] = scored(both.rename(columns={"y": "loss"}), fit.draws(both["x"]))
     return found
@@ -237,8 +238,8 @@ def related(target: str, few: pd.DataFrame, runs: Runs, _: Fitter) -> dict[str, 
 
 def refitted(target: str, few: pd.DataFrame, runs: Runs, fitted: Fitter) -> dict[str, Any]:
     """The same by the joint model: from its law, and from each other set's run of the size."""
-    mine = cell(runs.own.sweep, target, target)
-    rest = runs.own.sweep.drop(mine.index)
+    mine = cell(runs.train_losses.sweep, target, target)
+    rest = runs.train_losses.sweep.drop(mine.index)
     fit = fitted(pd.concat([rest, few]))
     found = {"joint": scored(mine, fit.forecast(mine[["train_set", "params", "tokens"]]).draws)}
     for source in (s for s in SETS if s != target):
@@ -318,7 +319,7 @@ def summarised(rows: pd.DataFrame) -> dict[str, Any]:
 SECTIONS: Final = {"refits": refits, "eights": eights, "eights_joint": eights_joint}
 
 
-def written(stored: Mapping[str, Any]) -> str:
+def as_markdown(stored: Mapping[str, Any]) -> str:
     """All sections as Markdown."""
     lines = ["# Plans"]
     for name, part in stored.items():
@@ -362,10 +363,7 @@ def main() -> None:
             "versions": {"Python": platform.python_version(), "bayes_l2l": l2l.__version__}
             | {package: version(package) for package in ("pymc", "nutpie", "numpy")},
         }
-        text, page = json.dumps(stored, indent=1) + "\n", written(stored)
-        write_whole(path, lambda part, text=text: part.write_text(text, encoding="utf-8"))
-        write_whole(path.with_suffix(".md"), lambda part, page=page: part.write_text(page, encoding="utf-8"))
-        sys.stdout.write(written({name: stored[name]}))
+        store(path, stored, name, as_markdown)
 
 
 if __name__ == "__main__":

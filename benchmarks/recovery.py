@@ -10,17 +10,17 @@ model::
 
 How the pieces are read, so that the figures can be judged:
 
-- Runs scatter as the model file says: each cell on its own, and all runs of one size together, by the deviation and
-  by the discrepancy that small runs have.
+- Runs scatter as the model file says: each cell on its own, and all runs of one size together, by the shared size
+  effect and by the discrepancy that small runs have.
 - A joint model also derives the relations between cells: K and kappa from the first cell to each of the others.
-- ``--evaluations`` adds evaluations that read R (see `bayes_l2l.readings`). What the train losses tell of R is then
-  exact; an evaluation's own parameters are drawn given an R that the evaluation itself was not asked about, so their
-  ranks need not be uniform, and show what the cut costs.
-- Weights. With ``fade > 0`` a run's log-likelihood counts ``w = (C / largest C)^fade``. A Gaussian density
-  raised to w has the shape of one whose standard deviation is ``w^(-1/2)`` times as large, so runs are simulated
-  with that. Given the size of the noise, the two say the same of the law. The size itself is then estimated too
-  large, since all runs scatter by ``w^(-1/2)`` but count only as ``sum(w)`` runs: intervals are on the wide side, and
-  lean on the prior more than the data would need.
+- ``--evaluations`` adds downstream evaluations (see `bayes_l2l.structures.joint`). What the train losses tell of R is
+  then exact; an evaluation's own parameters are drawn given an R that the evaluation itself was not asked about, so
+  their ranks need not be uniform, and show what the cut costs.
+- Weights. With ``weight_exponent > 0`` a run's log-likelihood counts ``w = (C / largest C)^weight_exponent``. A
+  Gaussian density raised to w has the shape of one whose standard deviation is ``w^(-1/2)`` times as large, so runs
+  are simulated with that. Given the size of the noise, the two say the same of the law. The size itself is then
+  estimated too large, since all runs scatter by ``w^(-1/2)`` but count only as ``sum(w)`` runs: intervals are on the
+  wide side, and lean on the prior more than the data would need.
 - E's prior is a fraction of the smallest loss in the data. ``template`` holds that scale fixed at the value the
   truth was drawn with: the model that is refitted is then exactly the one that simulated. ``data`` takes it from
   each simulated sweep, as a user's fit does: the prior is then slightly another one.
@@ -36,7 +36,6 @@ import json
 import os
 import platform
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -47,20 +46,26 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayes_l2l import sampling
-from bayes_l2l.build import LAW_VARIABLES, ModelData
-from bayes_l2l.forecast import law_draws, noise, stacked
-from bayes_l2l.laws import FLOPS_PER_PARAM_TOKEN, Law, law_loss
-from bayes_l2l.simulation import PUBLISHED_LAWS
-from bayes_l2l.spec import Likelihood, load_spec
-from bayes_l2l.sweep import Sweep
-from bayes_l2l.translate import between
+from bayes_l2l.data.simulation import PUBLISHED_LAWS
+from bayes_l2l.data.sweep import Sweep
+from bayes_l2l.inference.compiled import CompiledModel
+from bayes_l2l.inference.diagnostics import diagnose
+from bayes_l2l.laws.residuals import Normal, Residuals
+from bayes_l2l.laws.scaling import FLOPS_PER_PARAM_TOKEN, Law, law_loss
+from bayes_l2l.posterior.draws import LAW_VARIABLES, law_draws, stacked
+from bayes_l2l.posterior.settings import SamplerSettings
+from bayes_l2l.spec.likelihood import LawLikelihood
+from bayes_l2l.structures.arrays import LossArrays
+from bayes_l2l.structures.joint import JointSpec
+from bayes_l2l.structures.laws import LawSpec
+from bayes_l2l.structures.models import load_spec
 
 VARIABLES = ("E", "alpha", "beta", "gamma", "log_A", "log_B")
 LEVELS = (0.5, 0.9)
 BINS = 10
 NEAR = 1.25  # how far a smallest loss may lie from the scale of its prior, as a factor
 HIGHEST = 15.0  # nats/token
+_NORMAL = Normal()
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Case:
     """One way to simulate and to refit: how runs scatter, and where the scale of E's prior comes from."""
 
     name: str
-    likelihood: Likelihood
+    likelihood: LawLikelihood
     scale: str  # "template" or "data"
 
 
@@ -82,7 +87,7 @@ def template(
     train_sets : sequence of str
         Names of `simulation.PUBLISHED_LAWS`.
     evaluations : int
-        How many evaluations besides the sets' own losses; here they lie above these, by a fifth each.
+        How many evaluations besides the train losses; here they lie above these, by a fifth each.
     """
     flops = np.repeat(np.geomspace(1e18, 4e19, 5), 8)
     ratio = np.tile(np.geomspace(4, 150, 8), 5)  # tokens a parameter
@@ -98,35 +103,27 @@ def template(
     return Sweep.from_table(pd.concat(parts, ignore_index=True), name="template", simulated=True)
 
 
-def prior_draws(compiled: sampling.CompiledModel, draws: int, seed: int) -> Any:
-    """Draws from the prior, one after another along ``draw``."""
-    with warnings.catch_warnings():
-        # PyMC warns that a potential is left out; here it is the likelihood, which a prior has none of.
-        warnings.filterwarnings("ignore", message="The effect of Potentials", category=UserWarning)
-        return compiled.prior(draws, seed).isel(chain=0)
-
-
 def simulate(
-    prior: Any, data: ModelData, rng: np.random.Generator, *, nu: float = np.inf
-) -> Iterator[tuple[dict[str, np.ndarray[Any, Any]], ModelData, int]]:
+    prior: Any, data: LossArrays, rng: np.random.Generator, *, downstream: Residuals = _NORMAL
+) -> Iterator[tuple[dict[str, np.ndarray[Any, Any]], LossArrays, int]]:
     """Simulate sweeps on the grid of some data, one a prior draw.
 
     Parameters
     ----------
     prior : xarray.Dataset
         Draws of the parameters, along ``draw``.
-    data : ModelData
+    data : LossArrays
         Grid, weights and the scale of E's prior.
     rng : numpy.random.Generator
         Of the runs' noise.
-    nu : float
-        Degrees of freedom of what evaluations that read R scatter.
+    downstream : Residuals
+        What downstream evaluations scatter.
 
     Yields
     ------
     truth : dict of ndarray, shape (cell,)
         Parameters.
-    simulated : ModelData
+    simulated : LossArrays
         The same grid with the simulated losses.
     tried : int
         Prior draws used so far, refused ones included.
@@ -135,13 +132,15 @@ def simulate(
     spread = data.weight[:, None] ** -0.5
     for tried in range(prior.sizes["draw"]):
         one = prior.isel(draw=tried)
-        truth = {name: one[name].to_numpy() for name in (*LAW_VARIABLES, "scatter")}
+        truth = {name: one[name].to_numpy() for name in (*LAW_VARIABLES, "residual_scale")}
         law = Law(**{name: truth[name] for name in LAW_VARIABLES})
-        loss = law.loss(params, tokens)
-        deviation = np.hypot(float(one["deviation"]), data.discrepancy)[:, None]
-        shared = deviation * law.gamma * (1 - law.E / loss) * rng.standard_normal((len(loss), 1))
-        tails = np.where(prior["decides"], np.inf, nu) if "decides" in prior.coords else np.array(np.inf)
-        own = truth["scatter"] * noise(rng, loss.shape, nu=tails)
+        loss = law.loss(params, tokens, data.shift[:, None])
+        effect_scale = np.hypot(float(one["size_effect_scale"]), data.discrepancy)[:, None]
+        shared = effect_scale * law.gamma * (1 - law.E / loss) * rng.standard_normal((len(loss), 1))
+        residual = rng.standard_normal(loss.shape)
+        if "anchor" in prior.coords:
+            residual = np.where(prior["anchor"], residual, downstream.draw(rng, residual))
+        own = truth["residual_scale"] * residual
         log_loss = np.log(loss) + spread * (shared + own)
         gap = np.log(np.exp(log_loss).min(axis=0) / data.smallest)
         if (np.abs(gap) < np.log(NEAR)).all() and log_loss.max() < np.log(HIGHEST):
@@ -166,18 +165,16 @@ def quantities(law: Law, *, related: bool) -> dict[str, Any]:
     found = {name: getattr(law, name) for name in VARIABLES}
     if related:
         first, others = (Law(**{n: v[..., cells] for n, v in vars(law).items()}) for cells in ([0], slice(1, None)))
-        relation = between(first, others)
+        relation = first.relation_to(others)
         found |= {"log_K": np.log(relation.K), "kappa": relation.kappa}
     return found
 
 
-def refit(
-    compiled: sampling.CompiledModel, data: ModelData, settings: sampling.SamplerSettings
-) -> tuple[Any, dict[str, float]]:
+def refit(compiled: CompiledModel, data: LossArrays, settings: SamplerSettings) -> tuple[Any, dict[str, float]]:
     """Draw from the posterior; once more and three times as long where the chains disagree."""
     for attempt in range(2):
         posterior, stats = compiled.draw(data, settings, name="a simulated sweep")
-        found, _ = sampling.diagnose(posterior, stats, settings)
+        found, _ = diagnose(compiled.structure.diagnosed(posterior), stats, settings)
         law = found[[name for name in VARIABLES if name in found]].to_array()
         checks = {
             "rhat": float(law.sel(diagnostic="rhat").max()),
@@ -192,12 +189,12 @@ def refit(
 
 
 def recover(
-    compiled: sampling.CompiledModel,
+    compiled: CompiledModel,
     sweep: Sweep,
     case: Case,
     *,
     simulations: int,
-    settings: sampling.SamplerSettings,
+    settings: SamplerSettings,
 ) -> dict[str, Any]:
     """Run one case.
 
@@ -220,15 +217,17 @@ def recover(
         The case, its ranks (rank of the truth among the draws as a fraction, by variable, simulation and cell),
         the samplers' checks and how many prior draws were refused.
     """
-    data = ModelData.of(sweep, likelihood=case.likelihood)
+    spec = replace(compiled.spec, likelihood=case.likelihood)
+    data = compiled.structure.arrange(spec, sweep)
     rng = np.random.default_rng(settings.seed)
     # The more cells, the fewer prior draws are plausible in all of them.
-    prior = prior_draws(compiled, 12 * max(50, simulations * len(compiled.cells)), settings.seed)
-    related = compiled.spec.structure == "joint"
+    prior = compiled.prior(12 * max(50, simulations * len(data.cells)), settings.seed).isel(chain=0)
+    related = isinstance(spec, JointSpec)
+    downstream = spec.downstream.residuals if isinstance(spec, JointSpec) else _NORMAL
     ranks: dict[str, list[list[float]]] = {}
     checks, tried = [], 0
     started = perf_counter()
-    for number, (truth, simulated, used) in enumerate(simulate(prior, data, rng, nu=compiled.spec.readings_nu)):
+    for number, (truth, simulated, used) in enumerate(simulate(prior, data, rng, downstream=downstream)):
         if number == simulations:
             break
         tried = used
@@ -295,7 +294,7 @@ def coverage(ranks: np.ndarray[Any, Any], *, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def markdown(results: Sequence[dict[str, Any]]) -> str:
+def as_markdown(results: Sequence[dict[str, Any]]) -> str:
     """Results as a Markdown page."""
     lines = [
         "# Recovery of known parameters",
@@ -359,9 +358,9 @@ def picture(result: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def cases(likelihood: Likelihood) -> list[Case]:
+def cases(likelihood: LawLikelihood) -> list[Case]:
     """What is measured of a model with this likelihood."""
-    even = replace(likelihood, fade=0.0, discrepancy={})
+    even = replace(likelihood, weight_exponent=0.0, discrepancy=None)
     found = [Case("as shipped", likelihood, "template")]
     if even != likelihood:
         found.append(Case("every run alike", even, "template"))
@@ -374,16 +373,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="law")
     parser.add_argument("--cases", type=int, nargs="*", help="which of the model's cases to run (0, 1, 2); all")
     parser.add_argument("--simulations", type=int, default=60, help="sweeps a case")
-    parser.add_argument("--evaluations", type=int, default=0, help="evaluations besides the sets' own losses")
+    parser.add_argument("--evaluations", type=int, default=0, help="downstream evaluations besides the train losses")
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--tune", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args(argv)
-    settings = sampling.SamplerSettings(draws=options.draws, tune=options.tune, chains=2, cores=2, seed=options.seed)
+    settings = SamplerSettings(draws=options.draws, tune=options.tune, chains=2, cores=2, seed=options.seed)
     spec, sweep = load_spec(options.model), template(evaluations=options.evaluations)
-    compiled = sampling.CompiledModel(spec, sweep)
-    n_cells = len(compiled.cells)
+    compiled = CompiledModel(spec, sweep)
+    if not isinstance(spec, LawSpec):
+        parser.error(f"{spec.name} has no laws to recover")
+    n_cells = len(sweep.cells)
     setup = {name: getattr(settings, name) for name in ("draws", "tune", "chains", "seed", "target_accept")} | {
         "grid": f"{n_cells} cells, {len(sweep) // n_cells} sizes each",
         "machine": f"{os.cpu_count()} cores of {platform.system()} {platform.machine()}",
@@ -397,16 +398,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.cases and i not in options.cases:
             continue
         if options.evaluations:
-            case = replace(case, name=f"{case.name}, with {options.evaluations} evaluations that read R")
+            case = replace(case, name=f"{case.name}, with {options.evaluations} downstream evaluations")
         found = recover(compiled, sweep, case, simulations=options.simulations, settings=settings)
         # What was measured before of other models and cases is kept.
         results = [r for r in results if (r["model"], r["case"]["name"]) != (spec.name, case.name)]
         results.append({"model": spec.name, "setup": setup, "spec": spec.to_dict(), **found})
         path.write_text(json.dumps(results) + "\n", encoding="utf-8")
-        path.with_suffix(".md").write_text(markdown(results), encoding="utf-8")
+        path.with_suffix(".md").write_text(as_markdown(results), encoding="utf-8")
         if spec.structure == "joint":
-            picture(results[-1], path.with_name(f"recovery_{spec.name}_{options.evaluations or 'own'}.png"))
-    sys.stdout.write(markdown(results))
+            picture(results[-1], path.with_name(f"recovery_{spec.name}_{options.evaluations or 'train'}.png"))
+    sys.stdout.write(as_markdown(results))
     return 0
 
 

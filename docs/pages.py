@@ -5,7 +5,6 @@ Run as a program, this file writes them: ``python docs/pages.py``. A test holds 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,86 +12,139 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bayes_l2l.arguments import PROG, parser  # noqa: E402
-from bayes_l2l.report import described_priors  # noqa: E402
-from bayes_l2l.spec import RELATIONS, STRUCTURES, load_spec, model_names  # noqa: E402
+import click  # noqa: E402
+
+from bayes_l2l.cli.app import program  # noqa: E402
+from bayes_l2l.cli.options import PROG  # noqa: E402
+from bayes_l2l.cli.output import ways_to_answer  # noqa: E402
+from bayes_l2l.report.sections import described_priors  # noqa: E402
+from bayes_l2l.structures.models import load_spec, model_names  # noqa: E402
+from bayes_l2l.structures.protocol import structure_of  # noqa: E402
 
 #: What a command's help has no room for.
 MORE = {
     "demo": "Writes `forecast.csv`, `fit.nc`, `forecast.png` and `report.html` into the folder, and prints "
-    "the forecasts beside what the large runs then did. Two minutes on two cores.",
-    "fit": "Everything that can be refused is looked at first: all faults of the table at once, with row and "
+    "the forecasts beside the losses of the large runs. Two minutes on two cores.",
+    "columns": "Nothing is changed but the file that is written. Every key is in [columns.md](columns.md).",
+    "fit": "Inputs are checked before sampling; all faults of the table are reported at once, by row and "
     "column. The fit is one NetCDF file with posterior, runs, model and notes; it is written whole or "
     "not at all. Exits with 1 if a note is serious.",
     "forecast": "The table holds `train_set, eval_set, params, tokens, flops, kind, mean, sd, median`, a column "
-    "`q0.05` a quantile, and `extrapolation`: how many times the largest fitted compute of that "
+    "such as `q0.05` for each quantile, and `extrapolation`: compute over the largest fitted compute of that "
     "training set. Nats per token. Notes go to standard error.",
-    "translate": "The table holds K, kappa, E0 and E1, then the source's scaling law translated to the target; a "
-    "row a variable, with intervals.",
-    "rollout": "The only way to know how wide intervals should be: fits of smaller runs, held to account on "
-    "larger ones. Each fold takes as long as a fit. The table is what `forecast --rollout` and "
-    "`report --rollout` read.",
+    "optimum": "One row a training set and budget: the medians `params`, `tokens`, `tokens_per_param`, "
+    "`params_exponent` and `tokens_exponent` (of N* and D* in C), a column such as `params_q0.05` for each of them "
+    "and each quantile, and `extrapolation`. Where a model assumes that all training sets have the same sizes, "
+    "they are said once, of `all`. Without `--flops` the budgets are those of the runs.",
+    "translate": "The table holds K, kappa, E0 and E1, then the source's scaling law translated to the target; one "
+    "row per variable, with intervals.",
+    "backtest": "The only empirical check of how wide intervals should be. Each split takes as long as a fit. The "
+    "table is what `forecast --backtest` and `report --backtest` read. The former name `rollout` is still accepted, "
+    "as are those of the options.",
+    "compare": "One row a model: `n`, `rel_error`, `bias`, `crps`, `coverage50`, `coverage90`, `width90`, "
+    "`interval_score90` (percent of the loss), `difference` of the CRPS to the best with its 90% interval, and "
+    "`p_better`, by resampling groups of runs of one training set and budget, which are off together. Each split "
+    "takes as long as a fit; with `-o` finished splits are kept, and the same command goes on.",
     "score": "Relative error, bias, CRPS, and coverage, width and interval score at 50, 80, 90 and 95%.",
     "check": "R-hat should be at most 1.01, effective sample sizes at least 400, and no draw should diverge.",
     "report": "Sections: forecasts in short, runs, model, forecasts, loss to loss, irreducible loss, model "
-    "size, calibration (with `--rollout`), diagnostics. Tables sort by a click on a heading and are "
-    "downloaded from within the file; pictures have a text for those who do not see them. For phone, "
-    "screen, dark screen and paper. Exits with 1 if the fit is not to be trusted, and says so at the "
-    "top of the report.",
-    "sweep": "The recipe, and what it measured on six corpora, stand in [microsweep.md](microsweep.md). The table is "
-    "what `fit` reads; `forecast --at RUNS-large.csv` and `score` compare with the large runs, which no fit sees. An "
-    "hour of one core with six corpora, each of which must hold 4 MB.",
+    "size, calibration (with `--backtest`), diagnostics. Tables can be sorted by a click on a heading and "
+    "downloaded from within the file; pictures have alternative texts. For phone, screen, dark screen and paper. "
+    "Exits with 1 if the fit should not be trusted, and says so at the top of the report.",
+    "sweep": "The recipe, and what was measured with it on six corpora, are in [microsweep.md](microsweep.md). The "
+    "table is what `fit` reads; `forecast --at RUNS-large.csv` and `score` compare with the large runs, which are "
+    "not fitted. An hour of one core with six corpora, each of which must hold 4 MB.",
     "data": "Public sweeps, each known by its hash.",
     "data list": "Name, title, licence and source of each.",
+    "models": "A section for each is in [models.md](models.md).",
+    "models list": "Models of losses first (`--model`), then those of error rates (`--error-model`).",
+    "models show": "Comments of the file say where its numbers come from.",
+    "models copy": "Refuses to overwrite a file.",
     "data fetch": "Prints the folder; a file that is there already, with the right hash, is not downloaded again.",
+}
+
+#: Fields of the document of `--json`.
+FIELDS = {
+    "`command`, `status`": "Name of the command, and its exit status.",
+    "`table`": "The rows of the table, by column; blank numbers are null. With `-o` it is in the file instead.",
+    "`notes`": "Objections, each with `code`, `severity`, `message` and the numbers behind it, `data`.",
+    "`messages`": "Other sentences, such as a choice.",
+    "`files`": "Files that were written.",
+    "`error`": "Why nothing came of it, with status 1.",
+    "`sweep`": "What was read: `name`, `rows`, `runs`, `train_sets`, `eval_sets`, `simulated`.",
+    "`simulated`": "Whether a fit is to simulated runs.",
+    "`fit`": "Of `fit`, `check`, `report`, `demo`: `model`, `losses`, `seconds`, the worst `rhat` and `ess_bulk`, "
+    "`divergences` in `draws`, `trusted`.",
+    "`text`": "Of `demo` and `models show`: what they print.",
+    "`mapping`, `unsure`, `unused`, `missing`, `needless`": "Of `columns`: the mapping, what may be wrong in it, "
+    "columns left out, what was not found, and whether the table needs none.",
+    "`data_sets`, `folder`": "Of `data list` and `data fetch`.",
 }
 
 INTRODUCTION = f"""# Commands
 
 Made by `python docs/pages.py` from the commands themselves. Tables go to standard output where there is no `-o`,
-messages to standard error. A command ends with 0 if all is well, 1 if an input is refused or a result is not to be
-trusted, 2 if it is used wrongly. `{PROG} --version` says which version this is.
+messages to standard error. The exit status is 0 if all is well, 1 if an input is refused or a result should not be
+trusted, 2 for wrong usage. `{PROG} --version` prints the version.
+
+Sizes and FLOPs are read as people write them: `7b`, `110M`, `1.2e9`, `19,500,000`. On a terminal tables are aligned,
+short and rounded, and notes are in plain words (`check` has them in full); a pipe or a file gets CSV with every
+column and digit.
+
+Every command has two more options:
+
+| option | what it does |
+|---|---|
+| `--json` | One JSON document on standard output, which also holds what messages would say. |
+| `--quiet` | No messages and no progress, but what says that a result is not to be trusted. |
+
+Fields of the document, each where it applies:
+
+FIELDS
+
+Shells complete commands, options, data sets and models. For bash, zsh or fish, put one of these into `~/.bashrc`,
+`~/.zshrc` or `~/.config/fish/completions/{PROG}.fish`:
+
+```text
+eval "$(_BAYES_L2L_COMPLETE=bash_source {PROG})"
+eval "$(_BAYES_L2L_COMPLETE=zsh_source {PROG})"
+_BAYES_L2L_COMPLETE=fish_source {PROG} | source
+```
 """
 
 MODELS = """# Models
 
 Made by `python docs/pages.py` from the files in `models/`. How each was chosen, what was measured and where it fails
-stands in [models/README.md](../models/README.md). Name one with `--model`, or copy its file, change a line, and name
-the copy.
+is in [models/README.md](../models/README.md). Name one with `--model`, or copy its file, change a line, and name
+the copy. Ablations, for comparison only, are in `benchmarks/models/` and not installed: name their files.
 """
 
 
-def commands(top: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Every command with its parser, those that only hold others included."""
-    for action in top._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for word, below in action.choices.items():
-                full = f"{name} {word}".strip()
-                yield full, below
-                yield from commands(below, full)
+def commands(group: click.Group, name: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command with its full name, those that only hold others included."""
+    for word, command in group.commands.items():
+        full = f"{name} {word}".strip()
+        yield full, command
+        if isinstance(command, click.Group):
+            yield from commands(command, full)
 
 
-def options(of: argparse.ArgumentParser) -> list[tuple[str, str]]:
-    """How each argument is written, and what it is."""
-    rows = []
-    for action in of._actions:
-        if isinstance(action, argparse._SubParsersAction | argparse._HelpAction):
-            continue
-        metavar = action.metavar or ("|".join(map(str, action.choices)) if action.choices else "")
-        written = " ".join(filter(None, [", ".join(action.option_strings), str(metavar)]))
-        needed = " Needed." if action.required and action.option_strings else ""
-        rows.append((written, f"{action.help}.{needed}"))
-    return rows
+def arguments(command: click.Command) -> list[tuple[str, str]]:
+    """How each argument and option is written, and what it is; without those that all commands have."""
+    common = {name for one in ways_to_answer() for name in one.opts}
+    kept = [one for one in command.params if common.isdisjoint(one.opts)]
+    return [(_written(one), f"{one.help}.{' Needed.' * _needed(one)}") for one in kept]
 
 
 def commands_page() -> str:
     """A section a command."""
-    parts = [INTRODUCTION]
-    for name, of in commands(parser()):
-        description = " ".join((of.description or "").split())
-        example = "\n".join(line.strip() for line in (of.epilog or "").splitlines()[1:])
+    rows = "\n".join(f"| {name} | {what} |" for name, what in FIELDS.items())
+    parts = [INTRODUCTION.replace("FIELDS", f"| field | what it holds |\n|---|---|\n{rows}")]
+    for name, command in commands(program):
+        description = " ".join((command.help or "").split())
+        example = "\n".join(line.strip() for line in (command.epilog or "").splitlines()[2:])
         parts.append(f"## {name}\n\n{description} {MORE.get(name, '')}\n\n```bash\n{example}\n```\n")
-        if rows := options(of):
+        if rows := arguments(command):
             table = "\n".join(f"| `{_cell(a)}` | {_cell(b[0].upper() + b[1:])} |" for a, b in rows)
             parts.append(f"| argument | what it is (default) |\n|---|---|\n{table}\n")
     return "\n".join(parts)
@@ -105,14 +157,25 @@ def models_page() -> str:
         spec = load_spec(name)
         comment = (ROOT / "models" / f"{name}.toml").read_text(encoding="utf-8").split("\nname =")[0]
         believes = " ".join(line.lstrip("# ").strip() for line in comment.splitlines() if line.startswith("#"))
-        relation = f" Pairs: {RELATIONS[spec.relation]}." if spec.relation else ""
-        told = f"{believes} Structure `{spec.structure}`: {STRUCTURES[spec.structure]}.{relation} Law `{spec.law}`."
+        structure = structure_of(spec)
+        told = " ".join([believes, f"Structure `{spec.structure}`: {structure.words}.", *structure.describe(spec)])
         rows = "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in described_priors(spec))
         parts.append(
             f"## {name}\n\n**{spec.title}.** {told}\n\n```text\n{spec.equation}\n```\n\nSource: {spec.source}.\n\n"
             f"| part | quantity | along | prior |\n|---|---|---|---|\n{rows}\n"
         )
     return "\n".join(parts)
+
+
+def _written(one: click.Parameter) -> str:
+    if isinstance(one, click.Argument):
+        return one.human_readable_name
+    choices = "|".join(one.type.choices) if isinstance(one.type, click.Choice) else ""
+    return " ".join(filter(None, [", ".join(one.opts), one.metavar or choices]))
+
+
+def _needed(one: click.Parameter) -> bool:
+    return one.required and isinstance(one, click.Option)
 
 
 def _cell(text: str) -> str:

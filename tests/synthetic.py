@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from bayes_l2l.data.simulation import PUBLISHED_LAWS, simulated_sweep
+from bayes_l2l.data.sweep import Sweep
 from bayes_l2l.fits import Fit
-from bayes_l2l.laws import Law
+from bayes_l2l.inference.diagnostics import diagnose
+from bayes_l2l.laws.scaling import Law
 from bayes_l2l.notes import Note
-from bayes_l2l.sampling import SamplerSettings, diagnose
-from bayes_l2l.simulation import PUBLISHED_LAWS, simulated_sweep
-from bayes_l2l.spec import ModelSpec, load_spec
-from bayes_l2l.sweep import Sweep
+from bayes_l2l.posterior.settings import SamplerSettings
+from bayes_l2l.spec.model import ModelSpec
+from bayes_l2l.structures.models import load_spec
 
 #: E, K and gamma of the cells of `joint_fit`, in the order of its posterior.
 JOINT_CELLS = {
@@ -62,8 +65,8 @@ def synthetic_fit(
         variables[f"log_{name}"] = dims, np.log(values)
     variables["gamma"] = variables["beta"]  # the published laws are Eq. 4
     variables["c"] = ["chain", "draw", "cell"], np.zeros((chains, draws, len(laws)))
-    variables["scatter"] = spread([0.0015] * len(laws), dims=["cell"])
-    variables["deviation"] = spread(0.04, dims=[])
+    variables["residual_scale"] = spread([0.0015] * len(laws), dims=["cell"])
+    variables["size_effect_scale"] = spread(0.04, dims=[])
     return _fit(sweep, variables, load_spec("law"), seed=seed, notes=notes)
 
 
@@ -97,10 +100,11 @@ def joint_fit(*, chains: int = 2, draws: int = 100, jitter: float = 0.01, seed: 
         parts.append(runs.assign(eval_set=eval_set, loss=loss * np.exp(0.002 * rng.standard_normal(len(runs)))))
     sweep = Sweep.from_table(pd.concat(parts, ignore_index=True), name="joint", simulated=True)
     shared = (spread(value, ()) for value in PROGRESS)
-    drawn = laws(spread(E), spread(K), spread(gamma), *shared) | {"scatter": spread(0.002)}
+    drawn = laws(spread(E), spread(K), spread(gamma), *shared) | {"residual_scale": spread(0.002)}
     variables = {name: (["chain", "draw", "cell"], values) for name, values in drawn.items()}
-    variables["deviation"] = ["chain", "draw"], np.full(size, 0.004)
-    return _fit(sweep, variables, load_spec("joint"), seed=seed)
+    variables["size_effect_scale"] = ["chain", "draw"], np.full(size, 0.004)
+    anchor = [evaluation == train for evaluation, train in JOINT_CELLS]
+    return _fit(sweep, variables, load_spec("joint"), seed=seed, anchor=anchor)
 
 
 def pairs_fit(*, chains: int = 2, draws: int = 100) -> Fit:
@@ -114,7 +118,7 @@ def pairs_fit(*, chains: int = 2, draws: int = 100) -> Fit:
         name: np.stack([getattr(one.relation, name) for one in found], axis=-1).reshape(size)
         for name in ("K", "kappa", "E0", "E1")
     }
-    drawn["scatter"] = np.full(size, 0.002) * (1 + 0.01 * np.random.default_rng(1).standard_normal(size))
+    drawn["residual_scale"] = np.full(size, 0.002) * (1 + 0.01 * np.random.default_rng(1).standard_normal(size))
     source, target = (["@".join(cell) for cell in side] for side in zip(*pairs, strict=True))
     names = {"pair": [f"{a} -> {b}" for a, b in zip(source, target, strict=True)], "source": ("pair", source)}
     names |= {"target": ("pair", target), "eval_set": ("pair", [t[0] for _, t in pairs])}
@@ -133,6 +137,12 @@ def pairs_fit(*, chains: int = 2, draws: int = 100) -> Fit:
     return Fit(tree, load_spec("train_to_train"), joint.settings, tuple(objections), joint.record)
 
 
+def with_draws(fit: Fit, **changed: xr.DataArray) -> Fit:
+    """The fit with other draws of some variables."""
+    groups = {name: group.to_dataset() for name, group in fit.tree.children.items()}
+    return replace(fit, tree=xr.DataTree.from_dict(groups | {"posterior": fit.posterior.assign(changed)}))
+
+
 def _fit(
     sweep: Sweep,
     variables: dict[str, tuple[list[str], np.ndarray]],
@@ -140,6 +150,7 @@ def _fit(
     *,
     seed: int,
     notes: Sequence[Note] = (),
+    anchor: Sequence[bool] = (),
 ) -> Fit:
     """The `Fit` with these draws, dims chain, draw and cell, of cells in the order of the posterior."""
     chains, draws = variables["E"][1].shape[:2]
@@ -147,6 +158,8 @@ def _fit(
     names = sorted(set(zip(sweep.table["eval_set"], sweep.table["train_set"], strict=True)), key=lambda c: c[::-1])
     evals, trains = (list(side) for side in zip(*names, strict=True))
     cells = {"cell": ["|".join(n) for n in names], "eval_set": ("cell", evals), "train_set": ("cell", trains)}
+    if anchor:
+        cells["anchor"] = ("cell", list(anchor))
     posterior = xr.Dataset(variables, coords=coords | cells)
     rng = np.random.default_rng(seed)
     stats = xr.Dataset(

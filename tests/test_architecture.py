@@ -1,7 +1,7 @@
-"""ARCHITECTURE.md says what is there, and the imports keep the directions it promises.
+"""ARCHITECTURE.md says what is there, and imports keep the directions it promises.
 
-Convention: each module stands in backticks by its file name (`sweep.py`), each folder by its path from the
-root with a slash behind it (`models/`, `bayes_l2l/mappings/`), outside fenced blocks.
+Rooms and root modules stand in one order, from the lowest to the highest. An import, wherever in a file and whether
+it runs or serves types alone, goes down that order, or through one of the doors that are listed here.
 """
 
 from __future__ import annotations
@@ -9,18 +9,195 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "bayes_l2l"
-MODULES = sorted(path for path in PACKAGE.glob("*.py"))
 ONE_PAGE = 75  # lines
-
 SAMPLERS = {"pymc", "pytensor", "nutpie"}
-BELOW_THE_MODEL = ("sweep", "laws", "notes", "errors", "scores")
-MODEL_SIDE = {"build", "sampling"}
+
+#: From the lowest to the highest: what stands later may import what stands earlier.
+ORDER = (
+    "errors", "registry", "files", "display", "laws", "notes", "data", "spec", "posterior", "point_fits",
+    "structures", "density", "inference", "prediction", "decisions", "evaluation", "plotting", "report", "fits",
+    "microsweep", "cli", "__main__",
+)  # fmt: skip
+#: Upwards, each from inside a function: methods that draw, and nothing else.
+DOORS = {
+    ("prediction.forecasts", "plotting.laws"): "Forecast.plot",
+    ("prediction.translations", "plotting.relations"): "Translation.plot",
+    ("prediction.optimum", "plotting.optimum"): "Optimum.plot",
+    ("decisions.choices", "plotting.decisions"): "Choice.plot",
+    ("decisions.plans", "plotting.decisions"): "Plan.plot",
+}
+#: Circles among the files of one room that are meant.
+CIRCLES = {frozenset({"decisions.choices", "decisions.plans"})}
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its dotted name below it; a room's own file by the room's."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name:
+            found[name] = path
+    return found
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, ast.AST]]:
+    """Absolute name of everything imported anywhere in a tree, deferred and type-only imports included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "the package's imports are absolute"
+            yield from ((f"{node.module}.{alias.name}", node) for alias in node.names)
+
+
+def own_imports(source: str, known: set[str]) -> set[str]:
+    """Modules of the package that a source imports, as specific as they are known."""
+    found = set()
+    for name, _ in imports(ast.parse(source)):
+        if name.partition(".")[0] != "bayes_l2l":
+            continue
+        parts = name.split(".")[1:]
+        candidates = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+        found |= (
+            {next(candidate for candidate in candidates if candidate in known)}
+            if any(candidate in known for candidate in candidates)
+            else set()
+        )
+    return found
+
+
+def graph() -> dict[str, set[str]]:
+    every = modules()
+    return {name: own_imports(path.read_text(encoding="utf-8"), set(every)) for name, path in every.items()}
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def upwards(edges: dict[str, set[str]]) -> set[tuple[str, str]]:
+    """Imports that go up the order."""
+    return {
+        (one, other)
+        for one, others in edges.items()
+        for other in others
+        if ORDER.index(room(other)) > ORDER.index(room(one))
+    }
+
+
+def circles(edges: dict[str, set[str]]) -> set[frozenset[str]]:
+    """Sets of modules that reach each other (strongly connected components of more than one)."""
+
+    def reached(start: str) -> set[str]:
+        seen, ahead = set(), set(edges[start])
+        while ahead:
+            seen |= ahead
+            ahead = set().union(*(edges[name] for name in ahead)) - seen
+        return seen
+
+    reach = {name: reached(name) for name in edges}
+    together = (frozenset({name, *(o for o in reach[name] if name in reach[o])}) for name in edges)
+    return {found for found in together if len(found) > 1}
+
+
+# Directions
+
+
+def test_every_room_has_its_place_in_the_order():
+    assert {room(name) for name in modules()} == set(ORDER) - {"__main__"} | {"__main__"}
+
+
+def test_imports_go_down_but_through_the_doors():
+    assert upwards(graph()) == set(DOORS)
+
+
+def test_there_is_no_circle_between_rooms():
+    edges = {one: {other for other in others if (one, other) not in DOORS} for one, others in graph().items()}
+    assert {found for found in circles(edges) if len({room(name) for name in found}) > 1} == set()
+    assert circles(edges) == CIRCLES
+
+
+@pytest.mark.parametrize("door", DOORS, ids=lambda door: DOORS[door])
+def test_a_door_is_opened_only_when_one_goes_through(door):
+    """The import stands in the method that it is named after."""
+    one, other = door
+    kind, method = DOORS[door].split(".")
+    tree = ast.parse(modules()[one].read_text(encoding="utf-8"))
+    (owner,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == kind]
+    (body,) = [node for node in owner.body if isinstance(node, ast.FunctionDef) and node.name == method]
+    assert f"bayes_l2l.{other}" in {name for name, _ in imports(body)}
+    elsewhere = [name for name, _ in imports(tree) if name.startswith(f"bayes_l2l.{other}")]
+    assert len(elsewhere) == 1
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        "from bayes_l2l.report.sections import report\n",
+        "if TYPE_CHECKING:\n    from bayes_l2l.fits import Fit\n",
+        "def f():\n    from bayes_l2l import plotting\n",
+        "import bayes_l2l.cli\n",
+    ],
+)
+def test_an_import_upwards_is_seen_wherever_it_stands(added):
+    edges, source = graph(), modules()["laws.scaling"].read_text(encoding="utf-8")
+    edges["laws.scaling"] = own_imports(source + added, set(edges))
+    assert {one for one, _ in upwards(edges) - set(DOORS)} == {"laws.scaling"}
+
+
+def test_a_circle_is_seen():
+    edges = graph()
+    edges["laws.scaling"] = edges["laws.scaling"] | {"data.sweep"}
+    edges["data.sweep"] = edges["data.sweep"] | {"laws.scaling"}
+    assert any({"laws.scaling", "data.sweep"} <= found for found in circles(edges))
+
+
+def test_nothing_but_the_command_imports_the_trainer():
+    users = {name for name, others in graph().items() if "microsweep" in {room(other) for other in others}}
+    assert {name for name in users if room(name) != "microsweep"} == {"cli.commands.sweep"}
+
+
+def at_import_time(tree: ast.Module) -> ast.Module:
+    """The tree without what does not run on import: bodies of functions and of `if TYPE_CHECKING`."""
+
+    class Cut(ast.NodeTransformer):
+        def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+            return None
+
+        visit_AsyncFunctionDef = visit_FunctionDef
+
+        def visit_If(self, node: ast.If) -> ast.AST:
+            if "TYPE_CHECKING" in ast.unparse(node.test):
+                node.body = [ast.Pass()]
+            return self.generic_visit(node)
+
+    return Cut().visit(tree)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_samplers_are_imported_only_when_needed(name):
+    tree = at_import_time(ast.parse(modules()[name].read_text(encoding="utf-8")))
+    assert {found.partition(".")[0] for found, _ in imports(tree)} & SAMPLERS == set()
+
+
+def test_no_module_asks_which_structure_a_model_has():
+    asks = re.compile(
+        r"structure ==|structure !=|isinstance\(.*(PairArrays|PairwiseSpec|JointSpec|SeparateSpec)|in coords"
+    )
+    for name, path in modules().items():
+        if room(name) != "structures":
+            assert not asks.search(path.read_text(encoding="utf-8")), name
+
+
+# The page
 
 
 def architecture() -> str:
@@ -49,61 +226,22 @@ def tracked_files() -> list[Path]:
     return [Path(name) for name in names]
 
 
-def folders() -> set[str]:
-    return {f"{parent}/" for path in tracked_files() for parent in path.parents if parent != Path()}
-
-
-def imports(tree: ast.AST) -> set[str]:
-    """Names of the modules imported anywhere in a tree, the package's own as `bayes_l2l.NAME`."""
-    found: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(filter(None, ["bayes_l2l" if node.level else "", node.module or ""]))
-            found |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-    return found
-
-
-def at_import_time(tree: ast.Module) -> ast.Module:
-    """The tree without what does not run on import: bodies of functions and of `if TYPE_CHECKING`."""
-
-    class Cut(ast.NodeTransformer):
-        def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-            return None
-
-        visit_AsyncFunctionDef = visit_FunctionDef
-
-        def visit_If(self, node: ast.If) -> ast.AST:
-            if "TYPE_CHECKING" in ast.unparse(node.test):
-                node.body = [ast.Pass()]
-            return self.generic_visit(node)
-
-    return Cut().visit(tree)
-
-
-def parse(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-
-
-def own_imports(name: str) -> set[str]:
-    """Modules of the package that module `name` imports, wherever in the file."""
-    known = {path.stem for path in MODULES}
-    parts = (found.split(".") for found in imports(parse(PACKAGE / f"{name}.py")))
-    return {part[1] for part in parts if part[0] == "bayes_l2l" and len(part) > 1 and part[1] in known}
-
-
 def test_one_page():
     assert len(architecture().splitlines()) <= ONE_PAGE
 
 
-@pytest.mark.parametrize("name", [path.name for path in MODULES if path.name != "__init__.py"])
-def test_every_module_is_described(name):
-    assert {name, f"bayes_l2l/{name}"} & in_backticks(), f"ARCHITECTURE.md does not mention `{name}`"
+def test_every_room_and_folder_at_the_top_is_described():
+    tops = {f"{path.parts[0]}/" for path in tracked_files() if len(path.parts) > 1}
+    rooms = {
+        f"{room(name)}/" for name, path in modules().items() if path.parent != PACKAGE or path.name == "__init__.py"
+    }
+    rooms -= {f"{room(name)}/" for name in modules() if (PACKAGE / f"{name}.py").exists()}
+    assert tops | rooms <= in_backticks()
 
 
-def test_every_folder_is_described():
-    assert folders() - in_backticks() == set()
+def test_rooms_are_described_in_their_order():
+    described = [span for span in re.findall(r"`([a-z_]+)/`", architecture()) if span in ORDER]
+    assert list(dict.fromkeys(described)) == [name for name in ORDER if (PACKAGE / name).is_dir()]
 
 
 def test_nothing_described_is_missing():
@@ -113,32 +251,8 @@ def test_nothing_described_is_missing():
     assert gone == set()
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.name)
-def test_samplers_are_imported_only_when_needed(path):
-    tops = {name.partition(".")[0] for name in imports(at_import_time(parse(path)))}
-    assert tops & SAMPLERS == set()
-
-
-@pytest.mark.parametrize("name", BELOW_THE_MODEL)
-def test_data_and_mathematics_do_not_know_the_sampler(name):
-    reached, ahead = set(), {name}
-    while ahead:
-        reached |= ahead
-        ahead = set().union(*(own_imports(module) for module in ahead)) - reached
-    assert reached & MODEL_SIDE == set()
-
-
-def test_the_import_reader_sees_each_form():
-    tree = ast.parse(
-        "from typing import TYPE_CHECKING\n"
-        "import numpy as np\n"
-        "from . import build\n"
-        "from .laws import Law\n"
-        "if TYPE_CHECKING:\n    import pymc\n"
-        "try:\n    import nutpie\nexcept ImportError:\n    pass\n"
-        "def f():\n    import pytensor.tensor as pt\n"
-    )
-    assert {"numpy", "bayes_l2l.build", "bayes_l2l.laws", "pymc", "nutpie", "pytensor.tensor"} <= imports(tree)
-    left = imports(at_import_time(tree))
-    assert {"numpy", "nutpie"} <= left
-    assert not {"pymc", "pytensor.tensor"} & left
+@pytest.mark.parametrize("name", [name for name in ORDER if (PACKAGE / name).is_dir()])
+def test_every_room_says_which_question_it_answers(name):
+    docstring = ast.get_docstring(ast.parse((PACKAGE / name / "__init__.py").read_text(encoding="utf-8")))
+    assert docstring
+    assert "?" in docstring.splitlines()[0]

@@ -26,8 +26,8 @@ SECTION = re.compile(r"^\s*-{3,}\s*$", re.MULTILINE)
 
 
 def modules() -> list[str]:
-    names = sorted(path.stem for path in (ROOT / "bayes_l2l").glob("*.py"))
-    return [f"bayes_l2l.{name}" for name in names if name not in {"__init__", "__main__"}]
+    paths = sorted(path.relative_to(ROOT) for path in (ROOT / "bayes_l2l").rglob("*.py"))
+    return [".".join(path.with_suffix("").parts) for path in paths if path.stem not in {"__init__", "__main__"}]
 
 
 def public_objects(module: Any) -> Iterator[tuple[str, Any, Any]]:
@@ -38,9 +38,10 @@ def public_objects(module: Any) -> Iterator[tuple[str, Any, Any]]:
         if inspect.isclass(found):
             yield f"{module.__name__}.{name}", found, None
             for member, value in vars(found).items():
-                if not member.startswith("_") and isinstance(
-                    value, property | classmethod | staticmethod | type(public_objects)
-                ):
+                # What overrides a documented method is documented there.
+                inherited = any(hasattr(base, member) for base in found.__bases__)
+                kinds = property | classmethod | staticmethod | type(public_objects)
+                if not member.startswith("_") and not inherited and isinstance(value, kinds):
                     yield f"{module.__name__}.{name}.{member}", getattr(found, member), found
         elif inspect.isfunction(found):
             yield f"{module.__name__}.{name}", found, None

@@ -5,14 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bayes_l2l.laws import Law, ShiftedPowerLaw, from_reference
-from bayes_l2l.spec import ModelSpec
-from bayes_l2l.sweep import Sweep
+from bayes_l2l.data.sweep import Sweep
+from bayes_l2l.laws.scaling import Law, from_reference
+from bayes_l2l.laws.shifted_power import ShiftedPowerLaw
+from bayes_l2l.spec.model import ModelSpec
+from bayes_l2l.structures.models import load_spec
 
 SETS = ("code", "web")
 ALPHA, BETA, DEVIATION, SCATTER = 0.4, 0.35, 0.003, 0.002
 
-SPEC = ModelSpec.from_dict(
+SPEC = load_spec(
     {
         "name": "tiny",
         "law": "chinchilla",
@@ -30,8 +32,8 @@ SPEC = ModelSpec.from_dict(
         },
         "likelihood": {
             "dist": "Normal",
-            "scatter": {"dist": "LogNormal", "kwargs": {"mu": -6.2, "sigma": 0.7}},
-            "deviation": DEVIATION,
+            "residual_scale": {"dist": "LogNormal", "kwargs": {"mu": -6.2, "sigma": 0.7}},
+            "size_effect_scale": DEVIATION,
         },
     }
 )
@@ -81,9 +83,7 @@ def _joint() -> ModelSpec:
     priors = {name: record["priors"][name] for name in ("E_fraction", "excess", "share")}
     priors |= {"alpha_over_gamma": ALPHA, "beta_over_gamma": BETA}
     priors["gamma"] = record["priors"]["excess"] | {"kwargs": {"mu": 0.0, "sigma": 0.3}}
-    return ModelSpec.from_dict(
-        record | {"name": "tiny-joint", "law": "generalised", "structure": "joint", "priors": priors}
-    )
+    return load_spec(record | {"name": "tiny-joint", "law": "generalised", "structure": "joint", "priors": priors})
 
 
 JOINT = _joint()

@@ -1,0 +1,11 @@
+from .columns import ColumnMap as ColumnMap
+from .datasets import fetch as fetch
+from .datasets import is_known as is_known
+from .datasets import known as known
+from .datasets import large_runs as large_runs
+from .datasets import load_sweep as load_sweep
+from .simulation import simulate as simulate
+from .simulation import simulated_sweep as simulated_sweep
+from .sweep import Sweep as Sweep
+from .sweep import read_points as read_points
+from .sweep import read_sweep as read_sweep

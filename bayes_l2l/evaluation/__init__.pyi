@@ -1,0 +1,17 @@
+from .backtests import Backtest as Backtest
+from .backtests import Tested as Tested
+from .backtests import backtest as backtest
+from .baseline import BaselineFit as BaselineFit
+from .baseline import bootstrap as bootstrap
+from .jobs import Job as Job
+from .scores import coverage as coverage
+from .scores import crps_draws as crps_draws
+from .scores import crps_quantiles as crps_quantiles
+from .scores import interval_score as interval_score
+from .scores import pit as pit
+from .scores import score_rows as score_rows
+from .scores import score_table as score_table
+from .scores import summary as summary
+from .splits import Split as Split
+from .splits import all_splits as all_splits
+from .splits import default_cutoffs as default_cutoffs

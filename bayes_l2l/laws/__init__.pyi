@@ -1,0 +1,11 @@
+from .error_curves import ERROR_CURVES as ERROR_CURVES
+from .error_curves import ErrorCurve as ErrorCurve
+from .family import LAW_FORMS as LAW_FORMS
+from .family import LawForm as LawForm
+from .residuals import RESIDUALS as RESIDUALS
+from .residuals import Residuals as Residuals
+from .scaling import D0 as D0
+from .scaling import FLOPS_PER_PARAM_TOKEN as FLOPS_PER_PARAM_TOKEN
+from .scaling import Law as Law
+from .scaling import law_loss as law_loss
+from .shifted_power import ShiftedPowerLaw as ShiftedPowerLaw

@@ -1,0 +1,13 @@
+from .corpora import Corpus as Corpus
+from .corpora import read_corpus as read_corpus
+from .measurement import check_sizes as check_sizes
+from .measurement import large_path as large_path
+from .measurement import measure as measure
+from .measurement import sweep as sweep
+from .runs import BUDGETS as BUDGETS
+from .runs import Run as Run
+from .runs import grid as grid
+from .training import RATES as RATES
+from .training import train as train
+from .transformer import CONTEXT as CONTEXT
+from .transformer import count_params as count_params

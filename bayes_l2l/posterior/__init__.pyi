@@ -1,0 +1,9 @@
+from .draws import LAW_VARIABLES as LAW_VARIABLES
+from .draws import QUANTILES as QUANTILES
+from .draws import RELATION_VARIABLES as RELATION_VARIABLES
+from .draws import law_draws as law_draws
+from .draws import stacked as stacked
+from .draws import summary as summary
+from .draws import thinned as thinned
+from .posterior import Posterior as Posterior
+from .settings import SamplerSettings as SamplerSettings

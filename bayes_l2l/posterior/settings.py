@@ -1,0 +1,52 @@
+"""SamplerSettings: how a posterior is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bayes_l2l.errors import DataError
+
+Sampler = Literal["nutpie", "pymc"]
+
+
+@dataclass(frozen=True)
+class SamplerSettings:
+    """How the posterior is drawn.
+
+    Parameters
+    ----------
+    draws, tune, chains : int
+        Draws a chain that are kept, draws a chain for adaptation, and chains.
+    seed : int
+        The same seed gives the same draws on the same versions.
+    sampler : {"nutpie", "pymc"}
+        Which implementation of NUTS.
+    target_accept : float
+        Mean acceptance that the step size is adapted to; high because the posterior's curvature varies.
+    cores : int
+        Chains that run at a time.
+    progress : bool
+        Whether to show a progress bar (terminal or notebook).
+    keep_interrupted : bool
+        Whether Ctrl-C ends the sampling and keeps what was drawn, instead of stopping the program.
+    """
+
+    draws: int = 1000
+    tune: int = 1000
+    chains: int = 4
+    seed: int = 0
+    sampler: Sampler = "nutpie"
+    target_accept: float = 0.97
+    cores: int = 2
+    progress: bool = False
+    keep_interrupted: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("draws", "tune", "chains", "cores"):
+            if getattr(self, name) < 1:
+                raise DataError(f"{name} must be at least 1, not {getattr(self, name)}.")
+        if not 0 < self.target_accept < 1:
+            raise DataError(f"target_accept must lie between 0 and 1, not {self.target_accept}.")
+        if self.sampler not in ("nutpie", "pymc"):
+            raise DataError(f"sampler is {self.sampler!r}; known are nutpie and pymc.")

@@ -1,0 +1,1 @@
+from .sections import report as report

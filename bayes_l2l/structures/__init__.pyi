@@ -1,0 +1,12 @@
+from .models import error_model_names as error_model_names
+from .models import load_error_spec as load_error_spec
+from .models import load_spec as load_spec
+from .models import model_names as model_names
+from .protocol import STRUCTURES as STRUCTURES
+from .protocol import Arranged as Arranged
+from .protocol import Kind as Kind
+from .protocol import Module as Module
+from .protocol import Noise as Noise
+from .protocol import Related as Related
+from .protocol import Structure as Structure
+from .protocol import structure_of as structure_of

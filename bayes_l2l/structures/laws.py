@@ -1,0 +1,323 @@
+"""Cells whose losses are laws of (N, D): the PyMC model that such structures share, and what its draws mean."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BeforeValidator
+from pydantic.dataclasses import dataclass as validated
+from typing_extensions import override
+
+from bayes_l2l.errors import ForecastError
+from bayes_l2l.laws.family import LAW_FORMS
+from bayes_l2l.laws.residuals import Residuals
+from bayes_l2l.laws.scaling import D0, FLOPS_PER_PARAM_TOKEN, from_reference, log_progress
+from bayes_l2l.posterior.draws import LAW_VARIABLES, law_draws, stacked
+from bayes_l2l.posterior.posterior import Posterior
+from bayes_l2l.spec.likelihood import LawLikelihood
+from bayes_l2l.spec.model import CellPriors, ModelSpec
+from bayes_l2l.spec.prior import Prior
+from bayes_l2l.spec.reading import one_of
+from bayes_l2l.structures.arrays import LossArrays, discrepancy_scale, discrepancy_shift
+from bayes_l2l.structures.parameters import Effects, coords, effects_of, number_of_cells, parameter
+from bayes_l2l.structures.protocol import Kind, Structure
+from bayes_l2l.structures.run_likelihood import independent_runs, run_likelihood
+from bayes_l2l.structures.size_effect import drawn_effect
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pymc as pm
+    import xarray as xr
+
+    from bayes_l2l.data.sweep import Sweep
+
+Floats = npt.NDArray[np.float64]
+
+#: What a posterior holds of the likelihood.
+NOISE_VARIABLES: Final = ("residual_scale", "size_effect_scale")
+#: Noise of log loss that chains start with: wide, so that none is trapped in a corner before it has seen the law.
+WIDE: Final = 0.05
+#: Loss (nats/token) at which curves level off that would reach 0.
+_LEAST: Final = 1e-3
+
+
+@validated(frozen=True, kw_only=True)
+class LawSpec(ModelSpec):
+    """A model whose cells have scaling laws.
+
+    Parameters
+    ----------
+    name, title, equation, source, structure, priors : see `ModelSpec`
+        As in `ModelSpec`. Priors of a law are ``E_fraction`` (E over the cell's smallest loss), ``excess`` (loss of
+        the law at the reference size over that smallest loss, less 1), ``share`` (part of R that is the model-size
+        term at the reference), those of its exponents, and optionally ``c``.
+    likelihood : LawLikelihood
+        How runs scatter about the law.
+    law : str
+        Member of the family (`bayes_l2l.laws.family`).
+    """
+
+    priors: CellPriors
+    law: Annotated[str, BeforeValidator(one_of(lambda: list(LAW_FORMS), what="no known member"))]
+    likelihood: LawLikelihood
+
+
+Spec = TypeVar("Spec", bound=LawSpec)
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """What a law is parameterised by, as variables of a model: amid the runs, where the data know it.
+
+    Attributes
+    ----------
+    E, loss : tensor, shape (cell,)
+    share : tensor, shape (cell,), or a scalar
+        Irreducible entropy, loss at the reference size (nats/token), and the model-size term's part of R there.
+    """
+
+    E: Any
+    loss: Any
+    share: Any
+
+    @property
+    def log_slope(self) -> Any:
+        """Logarithm of (L - E)/L: the slope of log loss in the logarithm of what is reducible."""
+        import pytensor.tensor as pt
+
+        return pt.log1p(-self.E / self.loss)
+
+
+def build_laws(
+    spec: LawSpec, data: LossArrays, exponents: Callable[[Callable[..., Any], Place], tuple[Any, Any, Any]]
+) -> pm.Model:
+    """Build the model of cells with laws.
+
+    Parameters
+    ----------
+    spec : LawSpec
+        What is believed.
+    data : LossArrays
+        What is known.
+    exponents : callable
+        Gives alpha/gamma, beta/gamma and gamma, from the function that draws a quantity by name (and an optional
+        shift of its logarithm that the data know better), and from what the laws are at the reference.
+
+    Returns
+    -------
+    pymc.Model
+        With `LAW_VARIABLES` along ``cell``, `NOISE_VARIABLES`, and the hyper-parameters; the likelihood is the
+        potential ``log_likelihood``, summed over runs, with the shared effects of sizes integrated out.
+    """
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    effects = effects_of(data.cells)
+    with pm.Model(coords=coords("cell", data.labels, effects)) as model:
+        known = {name: pm.Data(name, value) for name, value in data.arrays().items()}
+
+        def value(name: str, shift: Any = None) -> Any:
+            report = name not in LAW_VARIABLES
+            return parameter(name, spec.priors[name], effects, shift=shift, report=report)
+
+        share = value("share")
+        E = value("E_fraction") * known["smallest"]
+        place = Place(E, known["smallest"] * (1 + value("excess")), share)
+        a, b, gamma = exponents(value, place)
+        c = value("c") if "c" in spec.priors else pt.as_tensor(0.0)
+        _report(place, known["reference"], a, b, gamma, c)
+        _observe(spec.likelihood, known, place, (a, b, gamma, c), effects)
+    return model
+
+
+def _report(place: Place, reference: Any, a: Any, b: Any, gamma: Any, c: Any) -> None:
+    """Add the laws of all cells to what the posterior holds (`LAW_VARIABLES`)."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    log_A, log_B = from_reference(
+        log_reducible_ref=pt.log(place.loss - place.E) - gamma * pt.log1p(c * pt.exp(np.log(D0) - reference[1])),
+        share=place.share,
+        alpha=a * gamma,
+        beta=b * gamma,
+        gamma=gamma,
+        log_N_ref=reference[0],
+        log_D_ref=reference[1],
+    )
+    law = {
+        "E": place.E,
+        "log_A": log_A,
+        "log_B": log_B,
+        "alpha": a * gamma,
+        "beta": b * gamma,
+        "gamma": gamma,
+        "c": c,
+    }
+    for name in LAW_VARIABLES:
+        pm.Deterministic(name, law[name] + pt.zeros_like(place.E), dims="cell")
+
+
+def _observe(
+    likelihood: LawLikelihood,
+    known: Mapping[str, Any],
+    place: Place,
+    exponents: tuple[Any, ...],
+    effects: Effects,
+) -> None:
+    """Add the likelihood to the model."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    a, b, gamma, c = (pt.as_tensor(value) for value in exponents)
+    share, cell, point = pt.as_tensor(place.share), known["cell_index"], known["point_index"]
+    log_params, log_tokens = known["log_params"], known["log_tokens"]
+    # Where R is common to all cells it is computed once a size.
+    common = all(value.ndim == 0 for value in (share, a, b, c))
+    if not common:
+        log_params, log_tokens = log_params[point], log_tokens[point]
+        share, a, b, c = (value if value.ndim == 0 else value[cell] for value in (share, a, b, c))
+    progress = log_progress(log_params, log_tokens, reference=known["reference"], share=share, alpha=a, beta=b, c=c)
+    progress = progress + (known["shift"] if common else known["shift"][point])
+    zeros = pt.zeros_like(place.E)
+    scale = parameter("residual_scale", likelihood.residual_scale, effects, start=WIDE, report=False)
+    residual_scale = pm.Deterministic("residual_scale", scale + zeros, dims="cell")
+    # What runs of a size share is told from what each scatters by itself by cells that share sizes.
+    shared = likelihood.size_effect_scale if number_of_cells(effects) > 1 else Prior.fixed(0.0)
+    scale = pt.as_tensor(parameter("size_effect_scale", shared, effects, start=WIDE, report=False))
+    size_effect_scale = pm.Deterministic("size_effect_scale", scale)
+    law = {
+        "progress": progress[point] if common else progress,
+        "log_scale": pt.log(place.loss - place.E),
+        "E": place.E,
+        "gamma": gamma + zeros,
+        "residual_scale": residual_scale,
+    }
+    if likelihood.residuals.is_normal:
+        law["effect_scale"] = pt.sqrt(size_effect_scale**2 + known["discrepancy"] ** 2)
+        density = run_likelihood(known, law)
+    else:
+        density = independent_runs(residuals_of(likelihood, effects), known, law)
+    pm.Potential("log_likelihood", density)
+
+
+def residuals_of(likelihood: Any, effects: Any) -> Residuals:
+    """Distribution of residuals whose parameters are variables of the model, reported under their names."""
+    import pymc as pm
+    import pytensor.tensor as pt
+
+    drawn = {}
+    for name, prior in likelihood.parameters.items():
+        drawn[name] = pt.as_tensor(parameter(name, prior, effects, report=False))
+        pm.Deterministic(name, drawn[name])
+    residuals: Residuals = likelihood.residuals(**drawn)
+    return residuals
+
+
+def residual_draws(likelihood: Any, posterior: xr.Dataset) -> Residuals:
+    """The same with the draws of its parameters, arrays of shape (draw,), from a stacked posterior."""
+    drawn = {name: posterior[name].to_numpy() for name in likelihood.parameters}
+    residuals: Residuals = likelihood.residuals(**drawn)
+    return residuals
+
+
+class LawStructure(Structure[Spec, LossArrays]):
+    """What structures have in common whose cells have laws."""
+
+    variables = (*LAW_VARIABLES, *NOISE_VARIABLES)
+
+    @override
+    def arrange(self, spec: Spec, sweep: Sweep) -> LossArrays:
+        likelihood = spec.likelihood
+        return LossArrays.of(sweep, weight_exponent=likelihood.weight_exponent, discrepancy=likelihood.discrepancy)
+
+    @override
+    def describe(self, spec: Spec) -> list[str]:
+        likelihood, said = spec.likelihood, []
+        if likelihood.discrepancy:
+            said.append("Small runs may deviate from the law, together, and more so the smaller they are.")
+        if likelihood.extrapolation_discrepancy:
+            said.append(
+                "Beyond the runs an evaluation may depart from its law: this widens the intervals further out."
+            )
+        if likelihood.weight_exponent:
+            said.append(
+                f"A run counts (C / largest C)^{likelihood.weight_exponent:g}: the law is to hold where it is used."
+            )
+        return [f"The law is {LAW_FORMS[spec.law].words}.", *said]
+
+    @abstractmethod
+    def is_anchor(self, posterior: Posterior) -> npt.NDArray[np.bool_]:
+        """Which cells decide the progress R of runs, shape (cell,)."""
+
+    @override
+    def losses(
+        self, posterior: Posterior, at: pd.DataFrame, *, kind: Kind, source: str | None = None, noisy: bool = True
+    ) -> Floats:
+        if source is not None:
+            raise ForecastError(
+                f"Model {posterior.spec.name!r} forecasts from all its cells together: leave out the source."
+            )
+        draws, column = stacked(posterior.draws), posterior.columns(at)
+        law = law_draws(draws, column)
+        params, tokens = at["params"].to_numpy(), at["tokens"].to_numpy()
+        relative_flops = FLOPS_PER_PARAM_TOKEN * params * tokens / max(posterior.max_flops.values())
+        spec: LawSpec = posterior.spec  # type: ignore[assignment]
+        loss = law.loss(params, tokens, discrepancy_shift(relative_flops, spec.likelihood.discrepancy))
+        anchor = self.is_anchor(posterior)[column]
+        rng = np.random.default_rng(posterior.seed)
+        if kind == "predictive":
+            # Anchor losses were fitted with the effect of a size to first order, others exactly.
+            off = discrepancy_scale(relative_flops, spec.likelihood.discrepancy)
+            moved = law.gamma * self._size_effect(posterior, draws, at, off, rng)
+            first_order = loss * np.exp(moved * np.where(anchor, 1 - law.E / np.where(anchor, loss, 1.0), 0.0))
+            loss = np.where(anchor, first_order, law.E + (loss - law.E) * np.exp(moved))
+        residual_scale = draws["residual_scale"].to_numpy()[:, column]
+        log_loss = np.log(np.where(anchor, loss, _above_zero(loss)))
+        log_loss += residual_scale * extrapolation_effect(posterior, at, len(loss))
+        if kind == "predictive" and noisy:
+            log_loss += self._residuals(posterior, column, rng, len(loss))
+        return np.asarray(np.exp(log_loss))
+
+    def _size_effect(
+        self, posterior: Posterior, draws: xr.Dataset, at: pd.DataFrame, off: Floats, rng: np.random.Generator
+    ) -> Floats:
+        """Draws of what runs of every point's size deviate in log R, by the fitted losses that decide R."""
+        deciding = np.flatnonzero(self.is_anchor(posterior)).tolist()
+        data = self.arrange(posterior.spec, posterior.sweep).only(deciding)  # type: ignore[arg-type]
+        of_deciding = draws.isel(cell=deciding)
+        scale = np.hypot(draws["size_effect_scale"].to_numpy()[:, None], off)
+        residual_scale = of_deciding["residual_scale"].to_numpy()
+        law = law_draws(of_deciding, slice(None))
+        return drawn_effect(rng, law, data, at, residual_scale=residual_scale, scale=scale)
+
+    def _residuals(self, posterior: Posterior, column: list[int], rng: np.random.Generator, n_draws: int) -> Floats:
+        """Draws of what runs of these cells scatter on their own, shape (draw, point)."""
+        normal = rng.standard_normal((n_draws, len(column)))
+        of_cell = dict(zip(set(column), self.noise(posterior, list(set(column))), strict=True))
+        return np.stack([of_cell[c].draw(rng, normal[:, i]) for i, c in enumerate(column)], axis=1)
+
+
+def _above_zero(loss: Floats) -> Floats:
+    """Losses of curves that far out would reach 0, as those may whose E is below: they level off above it.
+
+    Along a hyperbola, which leaves a loss of 1 nat as it is to six digits.
+    """
+    return np.asarray((loss + np.hypot(loss, 2 * _LEAST)) / 2)
+
+
+def extrapolation_effect(posterior: Posterior, at: pd.DataFrame, n_draws: int) -> Floats:
+    """Draws of how far every evaluation has departed from its law at the points, over the residual scale of the cell.
+
+    The same draws in every forecast of a posterior: a law departs once.
+    """
+    reached = posterior.sweep.table.groupby("eval_set")["flops"].max()
+    column = [reached.index.tolist().index(name) for name in at["eval_set"]]
+    distance = np.log(np.maximum(at["flops"].to_numpy() / reached.to_numpy()[column], 1.0))
+    per_fold = np.random.default_rng([posterior.seed, 1]).standard_normal((n_draws, len(reached)))
+    spec: LawSpec = posterior.spec  # type: ignore[assignment]
+    return np.asarray(spec.likelihood.extrapolation_discrepancy * per_fold[:, column] * distance)

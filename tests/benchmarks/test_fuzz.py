@@ -1,0 +1,82 @@
+"""A short run of the fuzz harness, and that it sees what it is there for."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bayes_l2l.errors import DataError
+from benchmarks import fuzz
+
+
+@pytest.fixture(scope="module")
+def given(joint_file):
+    return fuzz.seeds(joint_file.read_bytes())
+
+
+@pytest.mark.parametrize(("readers", "inputs"), [(["fit"], 12), ([r for r in fuzz.READERS if r != "fit"], 40)])
+def test_broken_inputs_are_refused_in_words(given, joint_file, tmp_path, readers, inputs):
+    assert set(given) == set(fuzz.READERS)
+    (tmp_path / "fit.nc").write_bytes(joint_file.read_bytes())
+    findings, counts = fuzz.run({r: given[r] for r in readers}, inputs=inputs, seed=1, folder=tmp_path, seconds=20)
+    assert findings == []
+    assert all(count["refused"] > 0 for reader, count in counts.items() if reader not in ("split", "arguments"))
+    assert {path.name for path in tmp_path.iterdir()} == {"runs.csv", "wide.csv", "map.toml", "points.csv", "fit.nc"}
+
+
+def _end(content: bytes) -> None:
+    os.abort()
+
+
+def _hang(content: bytes) -> None:
+    time.sleep(60)
+
+
+def _fill(content: bytes) -> None:
+    bytearray(b"x") * (2**30 + 2**26)
+
+
+def _fail(content: bytes) -> None:
+    raise KeyError("no words")
+
+
+def _refuse(content: bytes) -> None:
+    raise DataError("in words")
+
+
+def _as_told(file: Path) -> None:
+    {b"end": _end, b"hang": _hang, b"fill": _fill, b"fail": _fail}.get(file.read_bytes(), _refuse)(b"")
+
+
+def _next() -> bytes:
+    return b""
+
+
+def _told(seed: bytes, rng: random.Random) -> bytes:
+    return _next()
+
+
+def test_what_the_harness_is_there_for_is_found(tmp_path, monkeypatch):
+    """A crash, a hang, too much memory and an exception of another kind, after each of which it goes on."""
+    words = [b"fail", b"end", b"x", b"hang", b"fill", b"x", b"fail"]
+    readers = {"told": fuzz.Reader(_as_told, _told, ".txt")}
+    made = iter(words)
+    monkeypatch.setattr(sys.modules[__name__], "_next", lambda: next(made))
+    limits = 12.0, 2**30
+    findings, counts = fuzz.run(
+        {"told": [b"well"]}, inputs=7, seed=0, folder=tmp_path, readers=readers, limits=limits
+    )
+    assert [one.what.partition(":")[0] for one in findings] == ["KeyError", "signal 6", "slow", "memory"]
+    assert counts["told"] == {"read": 0, "refused": 2, "wrong": 5, "seconds": counts["told"]["seconds"]}
+    assert (tmp_path / findings[1].input).read_bytes() == b"end"
+
+
+def test_a_seed_gives_the_same_inputs(given):
+    for reader, wells in given.items():
+        one, again = (fuzz.READERS[reader].mutate(wells[0], random.Random(3)) for _ in range(2))
+        assert one == again
