@@ -24,6 +24,7 @@ from bayes_l2l.laws.scaling import FLOPS_PER_PARAM_TOKEN
 from bayes_l2l.notes import Note
 from bayes_l2l.posterior.draws import QUANTILES, summary, thinned
 from bayes_l2l.posterior.posterior import Posterior
+from bayes_l2l.prediction.averages import Weights, shares_of, weighted
 from bayes_l2l.prediction.forecasts import forecast, kind_of
 from bayes_l2l.prediction.optimum import optimal_sizes
 from bayes_l2l.structures.error_rate import at_chance, learned, metrics_of
@@ -315,14 +316,14 @@ def choose(
     flops: float | None = None,
     params: float | None = None,
     tokens: float | None = None,
-    weights: Mapping[str, float] | Sequence[float] | None = None,
+    weights: Weights | None = None,
     train_set: Sequence[str] | None = None,
     kind: str = "predictive",
 ) -> Choice:
     """Compare training sets by their weighted loss on evaluations; see `Fit.choose`, which documents it."""
     if not one_way(flops, params, tokens):
         raise ForecastError("Say for what size to choose: flops, or both params and tokens.")
-    shares = _shares([eval_set] if isinstance(eval_set, str) else list(eval_set), weights)
+    shares = shares_of([eval_set] if isinstance(eval_set, str) else list(eval_set), weights)
     sets, notes = _candidates(fit, list(shares), train_set)
     metric = _metric(fit, list(shares), sets)
     if flops is not None:
@@ -346,13 +347,13 @@ def choose(
     own = np.array([_mean_scales(fit, [(name, t) for t in sets]) for name in shares])
     if metric == "loss":  # whose scatter is a part of it
         own = own * runs.draws.mean(axis=0).reshape(len(shares), len(sets))
-    parts = np.array(list(shares.values()))[:, None]
+    parts = np.array(list(shares.values()))[:, None] * own
     return Choice(
         points=runs.points.iloc[: len(sets)].drop(columns="eval_set"),
         draws=draws,
         shares=shares,
         kind=kind_of(kind),
-        scatter=np.sqrt(((parts * own) ** 2).sum(axis=0)),
+        scatter=np.sqrt(np.einsum("es,ef,fs->s", parts, _correlation(fit, list(shares), metric), parts)),
         budgets=budgets,
         curves=np.asarray(curves).reshape(-1, len(sets), len(budgets)).transpose(0, 2, 1),
         fit=fit,
@@ -368,6 +369,14 @@ def _mean_scales(fit: Posterior, cells: Sequence[tuple[str, str]]) -> list[float
         return [float(scale[fit.errors.cells.index(cell)]) for cell in cells]
     noise = structure_of(fit.spec).noise(fit, [fit.cells.index(cell) for cell in cells])
     return [float(one.scale.mean()) for one in noise]
+
+
+def _correlation(fit: Posterior, evaluations: Sequence[str], metric: Metric) -> Floats:
+    """How far what a run scatters on these evaluations has in common; error rates of a run are independent."""
+    if metric != "loss":
+        return np.eye(len(evaluations))
+    factor = structure_of(fit.spec).evaluation_correlation(fit).of(evaluations)
+    return np.asarray(factor @ factor.T)
 
 
 def best(draws: Floats) -> Floats:
@@ -398,12 +407,6 @@ def overtaken(budgets: Floats, lead: Floats) -> Floats:
     return np.asarray(np.exp(log_c[last] + (log_c[last + 1] - log_c[last]) * before / (before - after)))
 
 
-def weighted(draws: Floats, shares: Mapping[str, float]) -> Floats:
-    """Weighted mean over evaluations of draws (draw, evaluation then point), shape (draw, point)."""
-    parts = draws.reshape(len(draws), len(shares), -1)
-    return np.asarray(np.einsum("e,dep->dp", list(shares.values()), parts))
-
-
 def _fixed(train_sets: Sequence[str], params: Floats, tokens: Floats) -> pd.DataFrame:
     """The same sizes (inner) for every training set (outer)."""
     import pandas as pd
@@ -417,21 +420,6 @@ def _spread(sizes: pd.DataFrame, shares: Mapping[str, float]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.concat([sizes.assign(eval_set=name) for name in shares], ignore_index=True)
-
-
-def _shares(names: Sequence[str], weights: Mapping[str, float] | Sequence[float] | None) -> dict[str, float]:
-    """Weight of every evaluation; they sum to 1."""
-    if not names or len(set(names)) < len(names):
-        raise ForecastError("Name at least one evaluation to choose by, each once.")
-    if isinstance(weights, Mapping):
-        if set(weights) != set(names):
-            raise ForecastError(f"weights must name the evaluations {', '.join(names)}, not {', '.join(weights)}.")
-        given = [float(weights[name]) for name in names]
-    else:
-        given = [1.0] * len(names) if weights is None else [float(w) for w in weights]
-    if len(given) != len(names) or not all(np.isfinite(w) and w > 0 for w in given):
-        raise ForecastError(f"weights must be {len(names)} positive numbers, one an evaluation, not {given}.")
-    return {name: w / sum(given) for name, w in zip(names, given, strict=True)}
 
 
 def _metric(fit: Posterior, evals: Sequence[str], train_sets: Sequence[str]) -> Metric:

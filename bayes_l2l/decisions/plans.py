@@ -24,12 +24,13 @@ from bayes_l2l.data.rates import UNITS, Metric, sign
 from bayes_l2l.data.sizes import impossible, one_way, size_labels
 from bayes_l2l.data.tables import RawTable
 from bayes_l2l.data.validation import candidates as validated
-from bayes_l2l.decisions.choices import DRAWS, Choice, weighted
+from bayes_l2l.decisions.choices import DRAWS, Choice
 from bayes_l2l.display import as_html
 from bayes_l2l.errors import DataError, ForecastError
 from bayes_l2l.notes import Note
 from bayes_l2l.posterior.draws import thinned
 from bayes_l2l.posterior.posterior import Posterior
+from bayes_l2l.prediction.averages import weighted
 from bayes_l2l.prediction.forecasts import without_noise
 from bayes_l2l.prediction.optimum import optimal_sizes, tokens_of
 from bayes_l2l.structures.error_rate import learned, metrics_of

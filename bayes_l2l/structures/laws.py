@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -13,21 +14,23 @@ from pydantic import BeforeValidator
 from pydantic.dataclasses import dataclass as validated
 from typing_extensions import override
 
+from bayes_l2l.data.sizes import size_labels
 from bayes_l2l.errors import ForecastError
 from bayes_l2l.laws.family import LAW_FORMS
 from bayes_l2l.laws.residuals import Residuals
 from bayes_l2l.laws.scaling import D0, FLOPS_PER_PARAM_TOKEN, from_reference, log_progress
-from bayes_l2l.posterior.draws import LAW_VARIABLES, law_draws, stacked
+from bayes_l2l.posterior.draws import LAW_VARIABLES, law_draws, stacked, thinned
 from bayes_l2l.posterior.posterior import Posterior
 from bayes_l2l.spec.likelihood import LawLikelihood
 from bayes_l2l.spec.model import CellPriors, ModelSpec
 from bayes_l2l.spec.prior import Prior
 from bayes_l2l.spec.reading import one_of
 from bayes_l2l.structures.arrays import LossArrays, discrepancy_scale, discrepancy_shift
+from bayes_l2l.structures.evaluation_correlation import EvaluationCorrelation, evaluation_correlation
 from bayes_l2l.structures.parameters import Effects, coords, effects_of, number_of_cells, parameter
 from bayes_l2l.structures.protocol import Kind, Structure
 from bayes_l2l.structures.run_likelihood import independent_runs, run_likelihood
-from bayes_l2l.structures.size_effect import drawn_effect
+from bayes_l2l.structures.size_effect import drawn_effect, expected_effect
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +47,9 @@ NOISE_VARIABLES: Final = ("residual_scale", "size_effect_scale")
 WIDE: Final = 0.05
 #: Loss (nats/token) at which curves level off that would reach 0.
 _LEAST: Final = 1e-3
+#: Draws of which the mean law of every run is made, about which residuals are taken.
+_ENOUGH: Final = 100
+_CORRELATIONS: Final[WeakKeyDictionary[Posterior, EvaluationCorrelation]] = WeakKeyDictionary()
 
 
 @validated(frozen=True, kw_only=True)
@@ -278,9 +284,9 @@ class LawStructure(Structure[Spec, LossArrays]):
             loss = np.where(anchor, first_order, law.E + (loss - law.E) * np.exp(moved))
         residual_scale = draws["residual_scale"].to_numpy()[:, column]
         log_loss = np.log(np.where(anchor, loss, _above_zero(loss)))
-        log_loss += residual_scale * extrapolation_effect(posterior, at, len(loss))
+        log_loss += residual_scale * self._departures(posterior, at, len(loss))
         if kind == "predictive" and noisy:
-            log_loss += self._residuals(posterior, column, rng, len(loss))
+            log_loss += self._residuals(posterior, at, rng, len(loss))
         return np.asarray(np.exp(log_loss))
 
     def _size_effect(
@@ -295,11 +301,53 @@ class LawStructure(Structure[Spec, LossArrays]):
         law = law_draws(of_deciding, slice(None))
         return drawn_effect(rng, law, data, at, residual_scale=residual_scale, scale=scale)
 
-    def _residuals(self, posterior: Posterior, column: list[int], rng: np.random.Generator, n_draws: int) -> Floats:
-        """Draws of what runs of these cells scatter on their own, shape (draw, point)."""
+    def _departures(self, posterior: Posterior, at: pd.DataFrame, n_draws: int) -> Floats:
+        """Draws of how far every evaluation has departed from its law at the points, over the cell's residual scale.
+
+        The same draws in every forecast of a posterior: a law departs once. Evaluations depart together as far as
+        their residuals correlate: tasks that bend do so alike.
+        """
+        spec: LawSpec = posterior.spec  # type: ignore[assignment]
+        reached = posterior.sweep.table.groupby("eval_set")["flops"].max()
+        names = reached.index.tolist()
+        column = [names.index(name) for name in at["eval_set"]]
+        distance = np.log(np.maximum(at["flops"].to_numpy() / reached.to_numpy()[column], 1.0))
+        if not (spec.likelihood.extrapolation_discrepancy and distance.any()):
+            return np.zeros((n_draws, len(at)))
+        per_fold = np.random.default_rng([posterior.seed, 1]).standard_normal((n_draws, len(reached)))
+        per_fold = self.evaluation_correlation(posterior).correlated(per_fold, names, [None] * len(names))
+        return np.asarray(spec.likelihood.extrapolation_discrepancy * per_fold[:, column] * distance)
+
+    def _residuals(self, posterior: Posterior, at: pd.DataFrame, rng: np.random.Generator, n_draws: int) -> Floats:
+        """Draws of what runs scatter on their own at the points, shape (draw, point)."""
+        column = posterior.columns(at)
         normal = rng.standard_normal((n_draws, len(column)))
+        if len(set(at["eval_set"])) > 1:
+            runs = list(zip(at["train_set"], size_labels(at), strict=True))
+            normal = self.evaluation_correlation(posterior).correlated(normal, at["eval_set"].tolist(), runs)
         of_cell = dict(zip(set(column), self.noise(posterior, list(set(column))), strict=True))
         return np.stack([of_cell[c].draw(rng, normal[:, i]) for i, c in enumerate(column)], axis=1)
+
+    @override
+    def evaluation_correlation(self, posterior: Posterior) -> EvaluationCorrelation:
+        """Correlation of the fitted runs' residuals between evaluations; computed once for a posterior."""
+        if posterior not in _CORRELATIONS:
+            _CORRELATIONS[posterior] = self._measured_correlation(posterior)
+        return _CORRELATIONS[posterior]
+
+    def _measured_correlation(self, posterior: Posterior) -> EvaluationCorrelation:
+        data = self.arrange(posterior.spec, posterior.sweep)  # type: ignore[arg-type]
+        draws = stacked(thinned(posterior, _ENOUGH).draws)
+        law = law_draws(draws, slice(None))
+        deciding = np.flatnonzero(self.is_anchor(posterior)).tolist()
+        of_deciding = draws.isel(cell=deciding)
+        scales = {name: of_deciding[name].to_numpy() for name in NOISE_VARIABLES}
+        effect = expected_effect(law_draws(of_deciding, slice(None)), data.only(deciding), **scales)
+        mean = np.zeros_like(data.log_loss)
+        for p, (n, d) in enumerate(zip(np.exp(data.log_params), np.exp(data.log_tokens), strict=True)):
+            mean[p] = np.log(_above_zero(law.loss(n, d, effect[:, [p]]))).mean(axis=0)
+        residual = np.where(data.observed > 0, data.log_loss - mean, np.nan)
+        return evaluation_correlation(residual, data.cells)
 
 
 def _above_zero(loss: Floats) -> Floats:
@@ -308,16 +356,3 @@ def _above_zero(loss: Floats) -> Floats:
     Along a hyperbola, which leaves a loss of 1 nat as it is to six digits.
     """
     return np.asarray((loss + np.hypot(loss, 2 * _LEAST)) / 2)
-
-
-def extrapolation_effect(posterior: Posterior, at: pd.DataFrame, n_draws: int) -> Floats:
-    """Draws of how far every evaluation has departed from its law at the points, over the residual scale of the cell.
-
-    The same draws in every forecast of a posterior: a law departs once.
-    """
-    reached = posterior.sweep.table.groupby("eval_set")["flops"].max()
-    column = [reached.index.tolist().index(name) for name in at["eval_set"]]
-    distance = np.log(np.maximum(at["flops"].to_numpy() / reached.to_numpy()[column], 1.0))
-    per_fold = np.random.default_rng([posterior.seed, 1]).standard_normal((n_draws, len(reached)))
-    spec: LawSpec = posterior.spec  # type: ignore[assignment]
-    return np.asarray(spec.likelihood.extrapolation_discrepancy * per_fold[:, column] * distance)

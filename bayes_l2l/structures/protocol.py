@@ -24,6 +24,7 @@ from bayes_l2l.notes import Note
 from bayes_l2l.posterior.posterior import Posterior
 from bayes_l2l.registry import Registry
 from bayes_l2l.spec.model import ModelSpec
+from bayes_l2l.structures.evaluation_correlation import EvaluationCorrelation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -294,6 +295,11 @@ class Structure(ABC, Generic[Spec, Arrays]):
             return True
 
         return [cell for cell in posterior.cells if cell != source and readable(cell)]
+
+    def evaluation_correlation(self, posterior: Posterior) -> EvaluationCorrelation:
+        """How far what a run scatters on its evaluations correlates: not at all, unless a structure knows better."""
+        names = sorted({name for name, _ in posterior.cells})
+        return EvaluationCorrelation(names, np.eye(len(names)))
 
     def objections(self, arrays: Arrays) -> tuple[Note, ...]:
         """What is to be said of the arranged runs."""
