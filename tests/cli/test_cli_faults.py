@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import faults
+import psutil
 import pytest
 from command_line import HEADER, ROWS, refused
 
@@ -265,12 +266,22 @@ def test_sigterm_keeps_what_was_drawn_where_that_was_asked_for(folder):
 
 
 def signalled(arguments: str, seconds: float, number: int, status: int | None) -> tuple[str, list[Path]]:
-    """What a command said that got a signal after so many seconds, and the files that it left."""
+    """What a command said that got a signal after so many seconds of processors, and the files that it left."""
     command = [sys.executable, "-m", "bayes_l2l", *arguments.split()]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=faults.environment()) as process:
-        time.sleep(seconds)
-        assert process.poll() is None
+        assert process.stderr is not None
+        said = process.stderr.readline()  # of the sweep: the command has begun
+        while worked(process.pid) < seconds:
+            assert process.poll() is None
+            time.sleep(0.05)
         process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
+        said += process.communicate(timeout=120)[1]
     assert status is None or process.returncode == status, said
     return said, [path for path in Path().rglob("*") if path.is_file()]
+
+
+def worked(pid: int) -> float:
+    """Seconds of processors that a process and those it started have had."""
+    process = psutil.Process(pid)
+    of_each = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return sum(times.user + times.system for times in of_each)
