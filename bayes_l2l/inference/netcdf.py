@@ -45,6 +45,11 @@ def to_bytes(tree: xr.DataTree) -> bytes:
     """
     content = tree.to_netcdf(engine="h5netcdf")
     assert content is not None
+    return sealed(content)
+
+
+def sealed(content: bytes | memoryview) -> bytes:
+    """A NetCDF file with its checksum behind it."""
     return b"".join((content, _SEAL, hashlib.sha256(content).hexdigest().encode(), b"\n"))
 
 
