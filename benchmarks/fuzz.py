@@ -422,6 +422,8 @@ def _run_arguments(file: Path) -> None:
             fits.fit, sampling.sample = before
     if status not in (0, 1, 2) or "Traceback" in shown.getvalue():
         raise AssertionError(f"status {status}: {shown.getvalue()[-300:]}")
+    if status:
+        raise DataError("It ended as it is to where something was refused.")
 
 
 @dataclass(frozen=True)

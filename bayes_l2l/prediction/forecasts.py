@@ -5,7 +5,7 @@ Everything here is a pure function of the posterior draws: nothing samples and n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -17,7 +17,7 @@ from bayes_l2l.display import SHOWN, as_html
 from bayes_l2l.errors import DataError, ForecastError
 from bayes_l2l.laws.scaling import FLOPS_PER_PARAM_TOKEN
 from bayes_l2l.notes import Note
-from bayes_l2l.posterior.draws import QUANTILES, summary
+from bayes_l2l.posterior.draws import QUANTILES, parts, quantiles_of, summary
 from bayes_l2l.posterior.posterior import Posterior
 from bayes_l2l.prediction.doubts import too_far, too_small
 from bayes_l2l.prediction.optimum import optimal_points
@@ -36,8 +36,6 @@ Sizes = float | Sequence[float] | Floats
 #: Words for what is forecast, and what they mean.
 KINDS: Final[Mapping[str, Kind]] = {"predictive": "predictive", "run": "predictive", "mean": "mean", "curve": "mean"}
 
-#: Draws of points that a table is made of at a time: a dozen arrays of 40 MB.
-_AT_ONCE: Final = 5_000_000
 _POINT: Final = ["train_set", "eval_set", "params", "tokens"]
 
 
@@ -109,7 +107,7 @@ class Forecast:
         wanted = np.asarray(level, dtype=float)
         if (wrong := wanted[~((wanted > 0) & (wanted < 1))]).size:
             raise ForecastError(f"A quantile must lie between 0 and 1, not {wrong[0]:g}.")
-        return np.asarray(np.quantile(self.draws, wanted, axis=0))
+        return quantiles_of(self.draws, wanted)
 
     def interval(self, level: float = 0.9) -> tuple[Floats, Floats]:
         """Both ends of the central interval at every point.
@@ -280,14 +278,11 @@ def forecast_table(
 
     at = _Asked(points, train_set, eval_set, params, tokens, flops).of(posterior)
     kept = kind_of(kind)
-    n_draws = posterior.draws.sizes["chain"] * posterior.draws.sizes["draw"]
-    step = max(1, _AT_ONCE // n_draws)
-    tables = []
-    for start in range(0, len(at), step):
-        part = at.iloc[start : start + step].reset_index(drop=True)
-        points_there, draws = _draws(posterior, part, kind=kept, source=source)
-        tables.append(Forecast(points_there, draws, kept).table(quantiles=quantiles))
-    return pd.concat(tables, ignore_index=True), _notes(posterior, at, backtest)
+    tables = [
+        Forecast(points_there, draws, kept).table(quantiles=quantiles)
+        for points_there, draws in _parts(posterior, at, kind=kept, source=source)
+    ]
+    return pd.concat(tables), _notes(posterior, at, backtest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -399,9 +394,27 @@ def _at(
     posterior: Posterior, at: pd.DataFrame, *, kind: Kind, backtest: TrackRecord | None, source: str | None
 ) -> Forecast:
     """Forecast at expanded points."""
-    points, draws = _draws(posterior, at, kind=kind, source=source)
+    import pandas as pd
+
+    draws, found, start = np.empty((_n_draws(posterior), len(at))), list[pd.DataFrame](), 0
+    for points, some in _parts(posterior, at, kind=kind, source=source):
+        draws[:, start : start + len(points)] = some
+        found.append(points)
+        start += len(points)
     notes = _notes(posterior, at, backtest)
-    return Forecast(points=points, draws=draws, kind=kind, notes=notes, sweep=posterior.sweep)
+    return Forecast(points=pd.concat(found), draws=draws, kind=kind, notes=notes, sweep=posterior.sweep)
+
+
+def _n_draws(posterior: Posterior) -> int:
+    return posterior.draws.sizes["chain"] * posterior.draws.sizes["draw"]
+
+
+def _parts(
+    posterior: Posterior, at: pd.DataFrame, *, kind: Kind, source: str | None
+) -> Iterator[tuple[pd.DataFrame, Floats]]:
+    """Points and draws, a part of the points after the other; the same ones however they are parted."""
+    for part in parts(_n_draws(posterior), len(at)):
+        yield _draws(posterior, at.iloc[part], kind=kind, source=source)
 
 
 def _draws(posterior: Posterior, at: pd.DataFrame, *, kind: Kind, source: str | None) -> tuple[pd.DataFrame, Floats]:
@@ -413,7 +426,8 @@ def _draws(posterior: Posterior, at: pd.DataFrame, *, kind: Kind, source: str | 
         return at, draws
     is_error, given = _is_error(posterior, at), metrics_of(posterior)
     draws = draws.copy()
-    draws[:, is_error] = error_draws(errors, at[is_error], draws[:, is_error], kind=kind)
+    if is_error.any():
+        draws[:, is_error] = error_draws(errors, at[is_error], draws[:, is_error], kind=kind)
     metric = np.array([given[cell] for cell in zip(at["eval_set"], at["train_set"], strict=True)])
     right = metric == "accuracy"
     draws[:, right] = 1 - draws[:, right]

@@ -25,7 +25,7 @@ from bayes_l2l.spec.prior import Prior
 from bayes_l2l.spec.reading import one_of
 from bayes_l2l.structures.arrays import LossArrays, discrepancy_scale, discrepancy_shift
 from bayes_l2l.structures.parameters import Effects, coords, effects_of, number_of_cells, parameter
-from bayes_l2l.structures.protocol import Kind, Structure
+from bayes_l2l.structures.protocol import Kind, Structure, scattered
 from bayes_l2l.structures.run_likelihood import independent_runs, run_likelihood
 from bayes_l2l.structures.size_effect import drawn_effect
 
@@ -269,23 +269,20 @@ class LawStructure(Structure[Spec, LossArrays]):
         spec: LawSpec = posterior.spec  # type: ignore[assignment]
         loss = law.loss(params, tokens, discrepancy_shift(relative_flops, spec.likelihood.discrepancy))
         anchor = self.is_anchor(posterior)[column]
-        rng = np.random.default_rng(posterior.seed)
         if kind == "predictive":
             # Anchor losses were fitted with the effect of a size to first order, others exactly.
             off = discrepancy_scale(relative_flops, spec.likelihood.discrepancy)
-            moved = law.gamma * self._size_effect(posterior, draws, at, off, rng)
+            moved = law.gamma * self._size_effect(posterior, draws, at, off)
             first_order = loss * np.exp(moved * np.where(anchor, 1 - law.E / np.where(anchor, loss, 1.0), 0.0))
             loss = np.where(anchor, first_order, law.E + (loss - law.E) * np.exp(moved))
         residual_scale = draws["residual_scale"].to_numpy()[:, column]
         log_loss = np.log(np.where(anchor, loss, _above_zero(loss)))
         log_loss += residual_scale * extrapolation_effect(posterior, at, len(loss))
         if kind == "predictive" and noisy:
-            log_loss += self._residuals(posterior, column, rng, len(loss))
+            log_loss += self._residuals(posterior, at, len(loss))
         return np.asarray(np.exp(log_loss))
 
-    def _size_effect(
-        self, posterior: Posterior, draws: xr.Dataset, at: pd.DataFrame, off: Floats, rng: np.random.Generator
-    ) -> Floats:
+    def _size_effect(self, posterior: Posterior, draws: xr.Dataset, at: pd.DataFrame, off: Floats) -> Floats:
         """Draws of what runs of every point's size deviate in log R, by the fitted losses that decide R."""
         deciding = np.flatnonzero(self.is_anchor(posterior)).tolist()
         data = self.arrange(posterior.spec, posterior.sweep).only(deciding)  # type: ignore[arg-type]
@@ -293,13 +290,15 @@ class LawStructure(Structure[Spec, LossArrays]):
         scale = np.hypot(draws["size_effect_scale"].to_numpy()[:, None], off)
         residual_scale = of_deciding["residual_scale"].to_numpy()
         law = law_draws(of_deciding, slice(None))
-        return drawn_effect(rng, law, data, at, residual_scale=residual_scale, scale=scale)
+        return drawn_effect(posterior.seed, law, data, at, residual_scale=residual_scale, scale=scale)
 
-    def _residuals(self, posterior: Posterior, column: list[int], rng: np.random.Generator, n_draws: int) -> Floats:
+    def _residuals(self, posterior: Posterior, at: pd.DataFrame, n_draws: int) -> Floats:
         """Draws of what runs of these cells scatter on their own, shape (draw, point)."""
-        normal = rng.standard_normal((n_draws, len(column)))
+        column = posterior.columns(at)
         of_cell = dict(zip(set(column), self.noise(posterior, list(set(column))), strict=True))
-        return np.stack([of_cell[c].draw(rng, normal[:, i]) for i, c in enumerate(column)], axis=1)
+        return scattered(
+            posterior.seed, at.index, lambda rng, i: of_cell[column[i]].draw(rng, rng.standard_normal(n_draws))
+        )
 
 
 def _above_zero(loss: Floats) -> Floats:
