@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from bayes_l2l.data.sweep import Cell, EvalSets, Sweep
 from bayes_l2l.decisions.choices import Choice, choose
 from bayes_l2l.decisions.plans import RUNS, Plan, Sizes, plan
 from bayes_l2l.display import as_html
-from bayes_l2l.errors import ForecastError
+from bayes_l2l.errors import DataError, ForecastError
 from bayes_l2l.files import PAGE_SUFFIXES, check_output, write_whole
 from bayes_l2l.inference import posterior_file
 from bayes_l2l.inference.diagnostics import divergences, summary_table, worst
 from bayes_l2l.inference.sampling import sample, sampler_settings
 from bayes_l2l.inference.stages import Listener, told_to
+from bayes_l2l.point_fits.wild_runs import without_wild_runs
 from bayes_l2l.posterior.posterior import Posterior
 from bayes_l2l.posterior.settings import Sampler
 from bayes_l2l.prediction.forecasts import Forecast, forecast
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from bayes_l2l.inference.compiled import CompiledModel
     from bayes_l2l.plotting.gallery import Pictures
 
+#: What is done with losses that no scatter explains.
+Outliers = Literal["set-aside", "keep"]
 #: Models of losses that are used where none is named, the second for runs without sizes.
 DEFAULT_MODEL: Final = "joint"
 MODEL_WITHOUT_SIZES: Final = "relations"
@@ -412,6 +415,7 @@ def fit(
     cores: int | None = None,
     progress: bool | Listener = False,
     keep_interrupted: bool = False,
+    outliers: Outliers = "set-aside",
     compiled: CompiledModel | None = None,
 ) -> Fit:
     """Fit a model to a sweep.
@@ -441,6 +445,9 @@ def fit(
         Whether to show a progress bar; or what is told the name of each stage, and the part of it that is done.
     keep_interrupted : bool, default False
         Whether Ctrl-C keeps what was drawn so far.
+    outliers : {"set-aside", "keep"}
+        Whether losses that no scatter explains (20 robust standard deviations and more than 1.5 times off) are left
+        out, with a note that names them, or fitted like the others.
     compiled : CompiledModel, optional
         Of an earlier fit with the same model and cells, so that nothing is compiled.
 
@@ -452,11 +459,14 @@ def fit(
     Raises
     ------
     TableError, DataError
-        If the sweep is refused.
+        If the sweep is refused, or `outliers` is another word.
     SpecError
         If the model is refused.
     """
     from bayes_l2l.data.datasets import load_sweep
+
+    if outliers not in get_args(Outliers):
+        raise DataError(f"outliers is {outliers!r}; it must be 'set-aside' or 'keep'.")
 
     spec = compiled.spec if compiled else None if model is None else load_spec(model)
     error_spec = None if error_model is None else load_error_spec(error_model)
@@ -465,6 +475,8 @@ def fit(
     spec = spec or load_spec(default_model(sweep))
     if eval_sets is not None:
         sweep = sweep.select(eval_sets=eval_sets)
+    if outliers == "set-aside":
+        sweep = without_wild_runs(sweep)
     settings = sampler_settings(
         draws=draws,
         tune=tune,
