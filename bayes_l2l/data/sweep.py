@@ -386,6 +386,8 @@ class Sweep:
 
     def _with(self, table: pd.DataFrame, reading_notes: tuple[Note, ...] | None = None) -> Sweep:
         """Return the same sweep with other rows, and the notes that these deserve."""
+        if table is self.table and reading_notes is None:
+            return self
         kept = self._reading_notes() if reading_notes is None else reading_notes
         table = table.reset_index(drop=True)
         return replace(self, table=table, notes=kept + assess(table))
