@@ -3,7 +3,7 @@
 Each input goes to a process of its own kind, which is watched: it may end in nothing but a result or an L2LError, in
 ten seconds of its processors' time and two gigabytes, and what was read must be usable. What else happens is a
 finding; findings that look alike are kept once, each with its input. Started again with the same folder, it goes on
-where it stopped.
+where it stopped, after another look at what was wrong.
 
     python -m benchmarks.fuzz --inputs 10000 -o findings/
     python -m benchmarks.fuzz --inputs 10000 -o findings/ --store  # and into benchmarks/results/fuzz.{json,md}
@@ -664,7 +664,10 @@ def run(
             _give(watched, reader, f"well-{reader}-{i}{suffix}", _well(reader, well), folder, state)
         count = state.counts.setdefault(reader, dict(_NONE))
         started, before = time.monotonic(), count["seconds"]
-        for i in range(int(count["inputs"]), inputs):
+        again = state.look_again(reader)
+        count["inputs"] -= len(again)
+        count["wrong"] -= len(again)
+        for i in (*again, *range(int(count["inputs"]) + len(again), inputs)):
             if seconds is not None and time.monotonic() - started > seconds:
                 break
             rng = random.Random(f"{seed} {reader} {i}")
@@ -672,6 +675,8 @@ def run(
             ending = _give(watched, reader, f"{reader}-{i}{suffix}", content, folder, state)
             count["inputs"] += 1
             count["wrong" if ending.what else "refused" if ending.refused else "read"] += 1
+            if ending.what:
+                state.wrong.setdefault(reader, []).append(i)
             count["slowest"] = max(count["slowest"], round(ending.seconds, 2))
             count["peak"] = max(count["peak"], round(ending.peak / 1e6))
             count["seconds"] = round(before + time.monotonic() - started, 1)
@@ -698,11 +703,17 @@ class State:
     def __init__(self, file: Path | None = None) -> None:
         self.file, self.counts = file, dict[str, dict[str, float]]()
         self.findings = dict[tuple[str, str, str], Finding]()
+        self.wrong = dict[str, list[int]]()
         if file is not None and file.is_file():
             kept = json.loads(file.read_text())
-            self.counts = kept["counts"]
+            self.counts, self.wrong = kept["counts"], kept["wrong"]
             for one in kept["findings"]:
                 self.add(Finding(**one))
+
+    def look_again(self, reader: str) -> list[int]:
+        """Numbers of the inputs of a reader that were wrong, which are forgotten."""
+        self.findings = {kind: one for kind, one in self.findings.items() if one.reader != reader}
+        return self.wrong.pop(reader, [])
 
     def add(self, finding: Finding) -> bool:
         """Take a finding, unless there is one of its kind; whether it was taken."""
@@ -712,7 +723,8 @@ class State:
     def keep(self) -> None:
         """Write it, whole."""
         if self.file is not None:
-            kept = {"counts": self.counts, "findings": [asdict(one) for one in self.findings.values()]}
+            findings = [asdict(one) for one in self.findings.values()]
+            kept = {"counts": self.counts, "wrong": self.wrong, "findings": findings}
             part = self.file.with_suffix(".part")
             part.write_text(json.dumps(kept, indent=1) + "\n")
             part.replace(self.file)

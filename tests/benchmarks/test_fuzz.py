@@ -97,6 +97,7 @@ def test_a_long_run_goes_on_where_it_stopped(tmp_path):
     for inputs in (2, 6, 6):
         state = fuzz.State(tmp_path / "state.json")
         again, counted = fuzz.run(inputs=inputs, folder=tmp_path / "again", state=state, **wanted)
-    assert again == once
+    assert [one.what for one in again] == [one.what for one in once]
+    assert [len(state.wrong["told"]), counted["told"]["wrong"]] == 2 * [counts["told"]["wrong"]]
     for name in ("inputs", "read", "refused", "wrong"):
         assert counted["told"][name] == counts["told"][name]

@@ -24,7 +24,7 @@ import bayes_l2l
 from bayes_l2l import evaluation, files
 from bayes_l2l.data.simulation import simulated_sweep
 from bayes_l2l.data.sweep import Sweep
-from bayes_l2l.errors import DataError, TableError, ForecastError, SpecError
+from bayes_l2l.errors import DataError, ForecastError, SpecError, TableError
 from bayes_l2l.evaluation import jobs, scores, workers
 from bayes_l2l.evaluation.backtests import Backtest, backtest
 from bayes_l2l.evaluation.baseline import bootstrap
