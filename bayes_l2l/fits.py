@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from bayes_l2l.data.sweep import Cell, EvalSets, Sweep
 from bayes_l2l.decisions.choices import Choice, choose
 from bayes_l2l.decisions.plans import RUNS, Plan, Sizes, plan
 from bayes_l2l.display import as_html
-from bayes_l2l.errors import ForecastError
+from bayes_l2l.errors import DataError, ForecastError
 from bayes_l2l.files import PAGE_SUFFIXES, check_output, write_whole
 from bayes_l2l.inference import posterior_file
 from bayes_l2l.inference.diagnostics import divergences, summary_table, worst
 from bayes_l2l.inference.sampling import sample, sampler_settings
 from bayes_l2l.inference.stages import Listener, told_to
+from bayes_l2l.point_fits.wild_runs import without_wild_runs
 from bayes_l2l.posterior.posterior import Posterior
 from bayes_l2l.posterior.settings import Sampler
+from bayes_l2l.prediction.averages import Weights
 from bayes_l2l.prediction.forecasts import Forecast, forecast
 from bayes_l2l.prediction.given import forecast_given
 from bayes_l2l.prediction.optimum import Optimum, optimum
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from bayes_l2l.inference.compiled import CompiledModel
     from bayes_l2l.plotting.gallery import Pictures
 
+#: What is done with losses that no scatter explains.
+Outliers = Literal["set-aside", "keep"]
 #: Models of losses that are used where none is named, the second for runs without sizes.
 DEFAULT_MODEL: Final = "joint"
 MODEL_WITHOUT_SIZES: Final = "relations"
@@ -100,6 +104,7 @@ class Fit(Posterior):
         rollout: Backtest | None = None,
         source: str | None = None,
         given: Mapping[Cell, float] | pd.DataFrame | None = None,
+        average: bool | Weights = False,
     ) -> Forecast:
         """Forecast losses and accuracies at a size, or from losses that the run is seen to have.
 
@@ -128,6 +133,9 @@ class Fit(Posterior):
         given : mapping or pandas.DataFrame, optional
             Instead of a size: what was seen of one run, ``{"eval@train": loss}``, or a table of columns train_set,
             eval_set, loss, and run_id where it is of several runs (`bayes_l2l.prediction.given.forecast_given`).
+        average : bool, mapping of str to float, or sequence of float
+            Whether the mean of the evaluations of each run is forecast, with what they have in common; or their
+            weights, scaled to sum to 1. A budget is then spent on one run.
 
         Returns
         -------
@@ -137,15 +145,16 @@ class Fit(Posterior):
         Raises
         ------
         ForecastError
-            If not exactly one of the ways is used, a size or a loss is refused, no source has a run of it, or the
-            backtest is of other models.
+            If not exactly one of the ways is used, a size, a loss or weights are refused, no source has a run of it,
+            losses would be averaged with rates, or the backtest is of other models.
         DataError
             If a set was not fitted.
         """
         if given is not None:
             if any(said is not None for said in (points, params, tokens, flops, backtest, rollout, source)):
                 raise ForecastError("Forecast from losses that were seen (given), or at a size: leave out the other.")
-            return forecast_given(self, given, train_set=train_set, eval_set=eval_set, kind=kind)
+            found = forecast_given(self, given, train_set=train_set, eval_set=eval_set, kind=kind)
+            return found if average is False else found.average(None if average is True else average)
         return forecast(
             self,
             points,
@@ -157,6 +166,7 @@ class Fit(Posterior):
             kind=kind,
             backtest=backtest or rollout,
             source=source,
+            average=average,
         )
 
     def translate(self, source: Cell, target: Cell) -> Translation:
@@ -412,6 +422,7 @@ def fit(
     cores: int | None = None,
     progress: bool | Listener = False,
     keep_interrupted: bool = False,
+    outliers: Outliers = "set-aside",
     compiled: CompiledModel | None = None,
 ) -> Fit:
     """Fit a model to a sweep.
@@ -441,6 +452,9 @@ def fit(
         Whether to show a progress bar; or what is told the name of each stage, and the part of it that is done.
     keep_interrupted : bool, default False
         Whether Ctrl-C keeps what was drawn so far.
+    outliers : {"set-aside", "keep"}
+        Whether losses that no scatter explains (20 robust standard deviations and more than 1.5 times off) are left
+        out, with a note that names them, or fitted like the others.
     compiled : CompiledModel, optional
         Of an earlier fit with the same model and cells, so that nothing is compiled.
 
@@ -452,11 +466,14 @@ def fit(
     Raises
     ------
     TableError, DataError
-        If the sweep is refused.
+        If the sweep is refused, or `outliers` is another word.
     SpecError
         If the model is refused.
     """
     from bayes_l2l.data.datasets import load_sweep
+
+    if outliers not in get_args(Outliers):
+        raise DataError(f"outliers is {outliers!r}; it must be 'set-aside' or 'keep'.")
 
     spec = compiled.spec if compiled else None if model is None else load_spec(model)
     error_spec = None if error_model is None else load_error_spec(error_model)
@@ -465,6 +482,8 @@ def fit(
     spec = spec or load_spec(default_model(sweep))
     if eval_sets is not None:
         sweep = sweep.select(eval_sets=eval_sets)
+    if outliers == "set-aside":
+        sweep = without_wild_runs(sweep)
     settings = sampler_settings(
         draws=draws,
         tune=tune,

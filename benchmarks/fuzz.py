@@ -1,10 +1,12 @@
 """Fuzz: readers are given inputs that were broken at random, and must refuse them in words or read what they hold.
 
 Each input goes to a process of its own kind, which is watched: it may end in nothing but a result or an L2LError, in
-ten seconds and two gigabytes, and what was read must be usable. What else happens is a finding; findings that look
-alike are kept once, each with its input.
+ten seconds of its processors' time and two gigabytes, and what was read must be usable. What else happens is a
+finding; findings that look alike are kept once, each with its input. Started again with the same folder, it goes on
+where it stopped, after another look at what was wrong.
 
     python -m benchmarks.fuzz --inputs 10000 -o findings/
+    python -m benchmarks.fuzz --inputs 10000 -o findings/ --store  # and into benchmarks/results/fuzz.{json,md}
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import random
 import resource
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -26,15 +29,29 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import lru_cache, partial
+from importlib.metadata import version
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from benchmarks.pages import store
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Most that an input may take: seconds of the processors (a busy machine is no finding), and bytes.
 SECONDS: Final = 10.0
 BYTES: Final = 2 * 1024**3
-#: Seconds for an input that waits for imports.
+#: The same for an input that waits for imports.
 _STARTED: Final = 60.0
+#: A process that does nothing, but does not end either, is waited for so many times as long.
+_PATIENCE: Final = 12
+#: Inputs after which the state of a long run is kept.
+_OFTEN: Final = 100
+#: Fits that are broken, by model: small ones, whose files are read in a fraction of a second.
+_MODELS: Final = ("joint", "law", "train_to_train", "relations")
+RESULTS: Final = Path(__file__).parent / "results" / "fuzz.json"
 #: Address space of the process that reads: enough for its libraries and for what is too much.
 _SPACE: Final = 8 * 1024**3
 
@@ -84,8 +101,12 @@ _ARGUMENTS: Final = (
     "translate fit.nc --source english --target c",
     "choose fit.nc --eval-set english --flops 1e12",
     "plan fit.nc --budget 1e12 --goal english --flops 1e13",
+    "optimum fit.nc --flops 1e12,1e13",
     "score runs.csv runs.csv --by eval_set",
     "backtest runs.csv -o out.csv --cutoff 1e18 --split hindcast --jobs 1",
+    "columns wide.csv",
+    "compare out.csv out.csv",
+    "models joint",
     "data list",
     "data fetch nonesuch",
 )
@@ -193,7 +214,7 @@ def _word(content: bytearray, rng: random.Random) -> None:
 
 def mutated_fit(seed: bytes, rng: random.Random) -> bytes:
     """Break a fit's file: as it is, without its checksum, or with the checksum of what is broken."""
-    from bayes_l2l.inference.netcdf import to_bytes, unsealed
+    from bayes_l2l.inference.netcdf import sealed, to_bytes, unsealed
 
     way = rng.random()
     if way < 0.1:
@@ -201,11 +222,10 @@ def mutated_fit(seed: bytes, rng: random.Random) -> bytes:
     inside = bytes(unsealed(seed)[0])
     if way < 0.6:
         return _of_version_2(mutated(inside, rng, text=False))
-    import xarray as xr
-
-    with xr.open_datatree(io.BytesIO(inside), engine="h5netcdf") as opened:
-        tree = opened.load()
-    _break_tree(tree, rng)
+    if way < 0.9:
+        return sealed(_with_other_values(inside, rng))
+    tree = _tree(inside).copy(deep=True)
+    _break_array(tree, rng)
     return to_bytes(tree)
 
 
@@ -221,29 +241,49 @@ def _of_version_2(inside: bytes) -> bytes:
     )
 
 
-def _break_tree(tree: Any, rng: random.Random) -> None:
-    """Break an array of a tree, or a value of its metadata."""
+@lru_cache
+def _tree(inside: bytes) -> Any:
+    """Arrays of a fit, of which xarray takes long to read."""
+    import xarray as xr
+
+    with xr.open_datatree(io.BytesIO(inside), engine="h5netcdf") as opened:
+        return opened.load()
+
+
+def _with_other_values(inside: bytes, rng: random.Random) -> bytes:
+    """A file with another number in an array, or a changed value in its metadata; all else is as it was."""
+    import h5py
     import numpy as np
 
-    stored = json.loads(tree.attrs["bayes_l2l"])
-    group = tree[rng.choice(list(tree.children))]
-    if rng.random() < 0.5 and len(group.variables):
-        name = rng.choice(list(group.variables))
-        data, values = group.to_dataset(), group[name].copy(deep=True)
-        way = rng.randrange(5)
-        if way == 0:
-            group.dataset = data.drop_vars(name)
-        elif way == 1:
-            group.dataset = data.isel({rng.choice(list(data.sizes)): slice(rng.randrange(2))}) if data.sizes else data
-        elif way == 2 and name in data.data_vars:
-            group.dataset = data.assign({name: values.astype(str)})
-        elif values.dtype.kind == "f":
-            flat = values.to_numpy().reshape(-1)
-            flat[rng.randrange(flat.size)] = rng.choice((np.nan, np.inf, -np.inf, 0.0, -1.0, 1e300))
-            group.dataset = data.assign({name: values})
-    else:
-        _break_record(stored, rng)
-    tree.attrs["bayes_l2l"] = json.dumps(stored)
+    with h5py.File.in_memory(inside) as file:
+        if rng.random() < 0.5:
+            stored = json.loads(file.attrs["bayes_l2l"])
+            _break_record(stored, rng)
+            file.attrs["bayes_l2l"] = json.dumps(stored)
+        else:
+            arrays: list[Any] = []
+            file.visititems(lambda _, item: arrays.append(item) if isinstance(item, h5py.Dataset) else None)
+            array = rng.choice([one for one in arrays if one.dtype.kind in "fiu" and one.size])
+            values = array[()].reshape(-1)
+            odd = (np.nan, np.inf, -np.inf, 0.0, -1.0, 1e300) if array.dtype.kind == "f" else (0, 1, 2, 100)
+            values[rng.randrange(values.size)] = rng.choice(odd)
+            array[()] = values.reshape(array.shape)
+        file.flush()
+        return bytes(file.id.get_file_image())
+
+
+def _break_array(tree: Any, rng: random.Random) -> None:
+    """Drop an array of a tree, cut its dimension short, or make it text."""
+    groups = [group for group in tree.subtree if group.variables]
+    group = rng.choice(groups)
+    name, data = rng.choice(list(group.variables)), group.to_dataset()
+    way = rng.randrange(3)
+    if way == 0:
+        group.dataset = data.drop_vars(name)
+    elif way == 1 and data.sizes:
+        group.dataset = data.isel({rng.choice(list(data.sizes)): slice(rng.randrange(2))})
+    elif name in data.data_vars:
+        group.dataset = data.assign({name: data[name].astype(str)})
 
 
 def _break_record(record: Any, rng: random.Random) -> None:
@@ -300,8 +340,12 @@ def _read_fit(file: Path) -> None:
     from bayes_l2l.fits import load_fit
 
     fit = load_fit(file)
+    run = fit.sweep.table.iloc[0]
     for one in fit.cells[:2]:
-        fit.forecast(params=1e8, tokens=1e9, eval_set=one[0], train_set=one[1]).table()
+        if fit.sweep.has_sizes:
+            fit.forecast(params=run["params"], tokens=run["tokens"], eval_set=one[0], train_set=one[1]).table()
+        else:
+            fit.forecast(given={fit.cells[0]: run["loss"]}, eval_set=one[0], train_set=one[1]).table()
     str(fit), fit.summary(), fit.sweep.summary(), list(map(str, fit.notes)), fit.trusted
 
 
@@ -357,11 +401,13 @@ def _run_arguments(file: Path) -> None:
     from bayes_l2l import fits
     from bayes_l2l.cli import main
     from bayes_l2l.errors import DataError
+    from bayes_l2l.inference import sampling
 
-    def fit(*_: Any, **__: Any) -> Any:
+    def nothing(*_: Any, **__: Any) -> Any:
         raise DataError("Nothing is drawn here.")
 
-    before, fits.fit, here = fits.fit, fit, Path.cwd()
+    before, here = (fits.fit, sampling.sample), Path.cwd()
+    fits.fit = sampling.sample = nothing
     shown = io.StringIO()
     with tempfile.TemporaryDirectory() as folder:
         for path in file.parent.iterdir():
@@ -373,9 +419,11 @@ def _run_arguments(file: Path) -> None:
                 status = main(json.loads(file.read_bytes()))
         finally:
             os.chdir(here)
-            fits.fit = before
+            fits.fit, sampling.sample = before
     if status not in (0, 1, 2) or "Traceback" in shown.getvalue():
         raise AssertionError(f"status {status}: {shown.getvalue()[-300:]}")
+    if status:
+        raise DataError("It ended as it is to where something was refused.")
 
 
 @dataclass(frozen=True)
@@ -411,13 +459,13 @@ READERS: Final[Mapping[str, Reader]] = {
 }
 
 
-def seeds(fit: bytes) -> dict[str, list[bytes]]:
+def seeds(fits: Sequence[bytes]) -> dict[str, list[bytes]]:
     """Inputs that are well, of every reader.
 
     Parameters
     ----------
-    fit : bytes
-        File of a fit.
+    fits : sequence of bytes
+        Files of fits.
 
     Returns
     -------
@@ -438,7 +486,7 @@ def seeds(fit: bytes) -> dict[str, list[bytes]]:
     made = backtest(sweep, models=["baseline"], kinds=("hindcast",), cutoffs=[3e18], resamples=5).table()
     models = Path(__file__).parents[1] / "models"
     return {
-        "fit": [fit],
+        "fit": list(fits),
         "table": [_LONG.encode()],
         "parquet": [parquet(pd.read_csv(io.StringIO(_LONG)))],
         "points": [_POINTS.encode()],
@@ -453,17 +501,46 @@ def seeds(fit: bytes) -> dict[str, list[bytes]]:
 # The process that reads, and the one that watches
 
 
+@dataclass(frozen=True)
+class Ending:
+    """How an input ended.
+
+    Parameters
+    ----------
+    what : str
+        What was wrong, as in a `Finding`; nothing, if it is empty.
+    where : str
+        As in a `Finding`.
+    refused : bool
+        Whether it was refused in words.
+    seconds : float
+        That the processors were busy.
+    peak : int
+        Bytes of memory that its process has had at most until then.
+    """
+
+    what: str
+    where: str = ""
+    refused: bool = False
+    seconds: float = 0.0
+    peak: int = 0
+
+
 def _work(ear: Connection, folder: Path, readers: Mapping[str, Reader], memory: int) -> None:
-    """Read one input after another, and say how each ended."""
+    """Read one input after another, and say how each ended; one that takes too long ends this process."""
     from bayes_l2l.errors import L2LError
 
     resource.setrlimit(resource.RLIMIT_AS, (_SPACE, _SPACE))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     warnings.simplefilter("ignore")
     while message := ear.recv():
-        reader, name = message
+        reader, name, seconds = message
         file, said = folder / name, io.StringIO()
         what, where, refused = "", "", False
         sys.unraisablehook = partial(_hear, said)
+        started = time.process_time()
+        # Nothing handles the signal that comes at the end of it: also C that never returns ends.
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
             readers[reader].read(file)
         except L2LError as error:
@@ -474,11 +551,13 @@ def _work(ear: Connection, folder: Path, readers: Mapping[str, Reader], memory: 
             frames = [f for f in traceback.extract_tb(error.__traceback__) if "bayes_l2l" in f.filename]
             last = frames[-1] if frames else traceback.extract_tb(error.__traceback__)[-1]
             what, where = f"{type(error).__name__}: {error}"[:300], f"{Path(last.filename).name}:{last.name}"
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         if said.getvalue() and not what:
             what, where = "printed", said.getvalue()[:200]
-        if not what and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > memory:
+        if not what and peak > memory:
             what = "memory"
-        ear.send((what, where, refused))
+        ear.send(Ending(what, where, refused, time.process_time() - started, peak))
 
 
 def _hear(said: io.StringIO, error: Any) -> None:
@@ -495,28 +574,34 @@ class Watched:
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
+        self._fresh = True
         self._mouth, ear = context.Pipe()
         self._process = context.Process(target=_work, args=(ear, *self._given), daemon=True)
         self._process.start()
         ear.close()
 
-    def read(self, reader: str, name: str, *, first: bool) -> tuple[str, str, bool]:
-        """How reading a file ended: what was wrong, where, and whether it was refused."""
-        seconds = _STARTED if first else self._seconds
-        self._mouth.send((reader, name))
-        if not self._mouth.poll(seconds):
-            self.stop()
-            self._start()
-            return "slow", f"more than {seconds:g} s", False
+    def read(self, reader: str, name: str, *, first: bool) -> Ending:
+        """How reading a file ended."""
+        seconds = _STARTED if first or self._fresh else self._seconds
+        self._fresh = False
+        self._mouth.send((reader, name, seconds))
+        if not self._mouth.poll(_PATIENCE * seconds):
+            self._restart()
+            return Ending("hangs", f"more than {_PATIENCE * seconds:g} s")
         try:
-            what, where, refused = self._mouth.recv()
+            ending: Ending = self._mouth.recv()
         except EOFError:
             self._process.join()
-            what, where, refused = f"signal {-self._process.exitcode}", "", False
-        if what == "memory" or what.startswith("signal"):
-            self.stop()
-            self._start()
-        return what, where, refused
+            ended = -(self._process.exitcode or 0)
+            slow = ended == signal.SIGPROF
+            ending = Ending("slow", f"more than {seconds:g} s") if slow else Ending(f"signal {ended}")
+        if ending.what.partition(" ")[0] in ("memory", "signal", "slow"):
+            self._restart()
+        return ending
+
+    def _restart(self) -> None:
+        self.stop()
+        self._start()
 
     def stop(self) -> None:
         """End the process."""
@@ -534,6 +619,7 @@ def run(
     seconds: float | None = None,
     readers: Mapping[str, Reader] = READERS,
     limits: tuple[float, int] = (SECONDS, BYTES),
+    state: State | None = None,
 ) -> tuple[list[Finding], dict[str, dict[str, float]]]:
     """Give every reader so many broken inputs.
 
@@ -552,65 +638,111 @@ def run(
     readers : mapping of str to Reader
         Those that can be meant.
     limits : (float, int)
-        Seconds and bytes that one input may take.
+        Seconds of the processors and bytes that one input may take.
+    state : State, optional
+        Of an earlier run with the same seed, to go on from; it is kept up to date.
 
     Returns
     -------
     findings : list of Finding
         One of each kind.
     counts : dict
-        Of each reader, how many were read, refused, and found.
+        Of each reader, how many inputs it got, read, refused, and were wrong; seconds of all, seconds of the
+        slowest, and most memory (MB).
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "runs.csv").write_text(_LONG)
     (folder / "wide.csv").write_text(_WIDE)
     (folder / "map.toml").write_text(_MAPPING)
     (folder / "points.csv").write_text(_POINTS)
-    findings: dict[tuple[str, str, str], Finding] = {}
-    counts = {}
-    watched = Watched(folder, readers, seconds=limits[0], memory=limits[1])
+    state = state or State()
     for reader, wells in given.items():
         if reader == "arguments" and "fit" in given:
             (folder / "fit.nc").write_bytes(given["fit"][0])
-        suffix = readers[reader].suffix
+        suffix, watched = readers[reader].suffix, Watched(folder, readers, seconds=limits[0], memory=limits[1])
         for i, well in enumerate(wells):
-            _give(watched, reader, f"well-{reader}-{i}{suffix}", _well(reader, well), folder, findings)
-        count = {"read": 0, "refused": 0, "wrong": 0}
-        started = time.monotonic()
-        for i in range(inputs):
+            _give(watched, reader, f"well-{reader}-{i}{suffix}", _well(reader, well), folder, state)
+        count = state.counts.setdefault(reader, dict(_NONE))
+        started, before = time.monotonic(), count["seconds"]
+        again = state.look_again(reader)
+        count["inputs"] -= len(again)
+        count["wrong"] -= len(again)
+        for i in (*again, *range(int(count["inputs"]) + len(again), inputs)):
             if seconds is not None and time.monotonic() - started > seconds:
                 break
             rng = random.Random(f"{seed} {reader} {i}")
             content = readers[reader].mutate(rng.choice(list(wells)), rng)
-            count[_give(watched, reader, f"{reader}-{i}{suffix}", content, folder, findings)] += 1
-        counts[reader] = count | {"seconds": round(time.monotonic() - started, 1)}
-    watched.stop()
-    return list(findings.values()), counts
+            ending = _give(watched, reader, f"{reader}-{i}{suffix}", content, folder, state)
+            count["inputs"] += 1
+            count["wrong" if ending.what else "refused" if ending.refused else "read"] += 1
+            if ending.what:
+                state.wrong.setdefault(reader, []).append(i)
+            count["slowest"] = max(count["slowest"], round(ending.seconds, 2))
+            count["peak"] = max(count["peak"], round(ending.peak / 1e6))
+            count["seconds"] = round(before + time.monotonic() - started, 1)
+            if i % _OFTEN == 0:
+                state.keep()
+        watched.stop()
+        state.keep()
+    return list(state.findings.values()), state.counts
+
+
+#: Counts of a reader before its first input.
+_NONE: Final = dict.fromkeys(("inputs", "read", "refused", "wrong", "seconds", "slowest", "peak"), 0.0)
+
+
+class State:
+    """What a run has found so far.
+
+    Parameters
+    ----------
+    file : Path, optional
+        Where it is kept, and read from if it is there; by default nowhere.
+    """
+
+    def __init__(self, file: Path | None = None) -> None:
+        self.file, self.counts = file, dict[str, dict[str, float]]()
+        self.findings = dict[tuple[str, str, str], Finding]()
+        self.wrong = dict[str, list[int]]()
+        if file is not None and file.is_file():
+            kept = json.loads(file.read_text())
+            self.counts, self.wrong = kept["counts"], kept["wrong"]
+            for one in kept["findings"]:
+                self.add(Finding(**one))
+
+    def look_again(self, reader: str) -> list[int]:
+        """Numbers of the inputs of a reader that were wrong, which are forgotten."""
+        self.findings = {kind: one for kind, one in self.findings.items() if one.reader != reader}
+        return self.wrong.pop(reader, [])
+
+    def add(self, finding: Finding) -> bool:
+        """Take a finding, unless there is one of its kind; whether it was taken."""
+        kind = (finding.reader, finding.what.partition(":")[0], finding.where)
+        return self.findings.setdefault(kind, finding) is finding
+
+    def keep(self) -> None:
+        """Write it, whole."""
+        if self.file is not None:
+            findings = [asdict(one) for one in self.findings.values()]
+            kept = {"counts": self.counts, "wrong": self.wrong, "findings": findings}
+            part = self.file.with_suffix(".part")
+            part.write_text(json.dumps(kept, indent=1) + "\n")
+            part.replace(self.file)
 
 
 def _well(reader: str, content: bytes) -> bytes:
     return json.dumps(shlex.split(content.decode())).encode() if reader == "arguments" else content
 
 
-def _give(
-    watched: Watched,
-    reader: str,
-    name: str,
-    content: bytes,
-    folder: Path,
-    findings: dict[tuple[str, str, str], Finding],
-) -> str:
-    """Give a reader an input; in a word, how that ended."""
+def _give(watched: Watched, reader: str, name: str, content: bytes, folder: Path, state: State) -> Ending:
+    """Give a reader an input, and keep it if it is a finding."""
     file = folder / name
     file.write_bytes(content)
     # The first input waits for imports.
-    what, where, refused = watched.read(reader, name, first=name.startswith("well"))
-    kind = (reader, what.partition(":")[0], where)
-    if what and kind not in findings:
-        findings[kind] = Finding(reader, what, where, name)
-    else:
+    ending = watched.read(reader, name, first=name.startswith("well"))
+    if not ending.what or not state.add(Finding(reader, ending.what, ending.where, name)):
         file.unlink()
-    return "wrong" if what else "refused" if refused else "read"
+    return ending
 
 
 def main() -> int:
@@ -620,37 +752,119 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, help="most that a reader gets (no end)")
     parser.add_argument("--reader", action="append", choices=list(READERS), help="may be repeated (all)")
-    parser.add_argument("--fit", type=Path, help="file of a fit to break; by default one is made")
+    parser.add_argument("--store", action="store_true", help=f"write counts to {RESULTS.parent.name}/{RESULTS.name}")
     parser.add_argument("-o", "--output", type=Path, required=True, help="folder for findings and their inputs")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    fit = options.fit or _small_fit(options.output)
-    given = seeds(fit.read_bytes())
-    chosen = {reader: given[reader] for reader in options.reader or given}
-    if "arguments" in chosen:
-        shutil.copy(fit, options.output / "fit.nc")
-    found: list[Finding] = []
-    for reader, wells in chosen.items():
+    given = seeds(small_fits(options.output))
+    state = State(options.output / "state.json")
+    (options.output / "fit.nc").write_bytes(given["fit"][0])
+    for reader in options.reader or given:
         findings, counts = run(
-            {reader: wells},
+            {reader: given[reader]},
             inputs=options.inputs,
             seed=options.seed,
             folder=options.output,
             seconds=options.seconds,
+            state=state,
         )
         sys.stdout.write(f"{reader}: {counts[reader]}\n")
         for one in findings:
-            sys.stdout.write(f"  {one.what} [{one.where}] {one.input}\n")
+            if one.reader == reader:
+                sys.stdout.write(f"  {one.what} [{one.where}] {one.input}\n")
         sys.stdout.flush()
-        found += findings
-        (options.output / "findings.json").write_text(json.dumps([asdict(one) for one in found], indent=1) + "\n")
-    return 1 if found else 0
+    if options.store:
+        stored = {"seed": options.seed, "readers": state.counts, "setup": _setup()}
+        findings_kept = [asdict(one) for one in state.findings.values()]
+        store(RESULTS, {"fuzz": stored | {"findings": findings_kept}}, "fuzz", as_markdown)
+    return 1 if state.findings else 0
 
 
-def _small_fit(folder: Path) -> Path:
+def _setup() -> dict[str, str]:
+    """Versions of what reads."""
+    libraries = ("bayes-l2l", "numpy", "pandas", "pyarrow", "h5py", "h5netcdf", "xarray", "click")
+    return {"python": sys.version.split()[0]} | {name: version(name) for name in libraries}
+
+
+def as_markdown(stored: Mapping[str, Any]) -> str:
+    """Page of the results."""
+    made = stored["fuzz"]
+    lines = ["# Broken inputs", "", *(__doc__ or "").strip().split("\n"), ""]
+    lines += ["| reader | inputs | read | refused | wrong | slowest (s) | most memory (MB) |", "|" + " --- |" * 7]
+    for reader, count in made["readers"].items():
+        numbers = [f"{count[name]:,.0f}" for name in ("inputs", "read", "refused", "wrong")]
+        lines.append(f"| {reader} | {' | '.join(numbers)} | {count['slowest']:g} | {count['peak']:.0f} |")
+    found = [f"- {one['reader']}: {one['what']} ({one['where']})" for one in made["findings"]]
+    versions = ", ".join(f"{name} {number}" for name, number in made["setup"].items())
+    return "\n".join([*lines, "", *found, *([""] if found else []), f"Seed {made['seed']}; {versions}."]) + "\n"
+
+
+# Fits to break
+
+
+def small_fits(folder: Path) -> list[bytes]:
+    """Files of small fits, which are made in a folder unless they are there.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they are kept.
+
+    Returns
+    -------
+    list of bytes
+        That of the joint model, with error rates, comes first.
+    """
     from bayes_l2l.fits import fit
 
-    return fit("microsweep", model="joint", draws=20, tune=100, chains=2, random_seed=1).save(folder / "small.nc")
+    files = []
+    for model in _MODELS:
+        file = folder / f"small-{model}.nc"
+        if not file.is_file():
+            table = _small_table(rates=model == "joint")
+            if model == "relations":
+                table = table.drop(columns=["params", "tokens"])
+            elif model == "law":
+                table = table[(table["train_set"] == "english") & (table["eval_set"] == "english")]
+            made = fit(table, model=model, draws=6, tune=100, chains=2, random_seed=1)
+            _shrink(made)
+            if made.errors is not None:
+                _shrink(made.errors)
+            made.save(file)
+        files.append(file.read_bytes())
+    return files
+
+
+def _small_table(*, rates: bool) -> pd.DataFrame:
+    """Eight runs of two training sets on their evaluations, and a task if it is asked for."""
+    import pandas as pd
+
+    rows = []
+    for k, train_set in enumerate(("english", "c")):
+        for i in range(8):
+            n, d = 10 ** (6 + i / 4), 10 ** (8.3 + (3 * i % 8) / 5)
+            loss = 1.7 + 0.2 * k + 4000 / n**0.45 / 2 + 300 / d**0.3 + 0.003 * (-1) ** i
+            run = {"run_id": f"r{i}", "train_set": train_set, "params": n, "tokens": d}
+            rows += [
+                run | {"eval_set": "english", "loss": loss * (1 + 0.05 * k), "metric": "loss"},
+                run | {"eval_set": "c", "loss": loss * (1.1 - 0.05 * k) + 0.002 * (i % 3), "metric": "loss"},
+            ]
+            if rates:
+                error = 0.8 - 2.2 / loss + 0.004 * (i % 2)
+                rows.append(run | {"eval_set": "task", "loss": error, "metric": "error", "chance": 0.75})
+    return pd.DataFrame(rows)
+
+
+def _shrink(posterior: Any) -> None:
+    """Leave out what no reader needs: every array costs time."""
+    from bayes_l2l.inference.soundness import needed
+
+    tree = posterior.tree
+    draws, stats, diagnostics = (tree[name].to_dataset() for name in ("posterior", "sample_stats", "diagnostics"))
+    kept = [name for name in draws.data_vars if name in needed(posterior.spec)]
+    tree["posterior"].dataset = draws[kept]
+    tree["diagnostics"].dataset = diagnostics[[name for name in diagnostics.data_vars if name in kept][:2]]
+    tree["sample_stats"].dataset = stats[[name for name in ("diverging", "energy") if name in stats]]
 
 
 if __name__ == "__main__":

@@ -141,6 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str], answered: Answer) -> int:
     """Status of the command that was asked for; click's own `main` would end the process."""
+    if wrong := [word for word in argv if "\0" in word]:
+        raise click.UsageError(f"{wrong[0]!r} has a NUL character in it, and no name or number has one.")
     try:
         with program.make_context(PROG, list(argv), obj=answered) as context:
             status: int = program.invoke(context)

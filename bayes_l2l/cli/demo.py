@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: What the demo writes.
 FILES: Final = ("forecast.csv", "fit.nc", "forecast.png", "report.html")
+#: Bytes that all of these take together, rather more.
+_SPACE: Final = 16 * 1024**2
 _SIMULATED: Final = "Simulated data, not measured: {provenance}."
 _MEASURED: Final = (
     "Real data, of very small models: byte-level transformers that were trained for this package on six corpora of "
@@ -50,7 +52,7 @@ def prepare(folder: Path) -> None:
     except OSError as error:
         raise DataError(f"the folder {folder} cannot be made: {error.strerror or error}") from error
     for name in FILES:
-        check_output(folder / name)
+        check_output(folder / name, size=_SPACE)
 
 
 def run(folder: Path, *, sweep: Sweep, progress: bool | Listener = False) -> tuple[Fit, str]:

@@ -35,13 +35,12 @@ def read_table(path: str) -> pd.DataFrame:
     from bayes_l2l.data.tables import RawTable, as_sizes, typed
 
     raw = RawTable.read(path)
+    frame = raw.each_once()
     names = ("train_set", "eval_set", "run_id", "kind")
     numbers = {
-        str(c): typed(as_sizes(raw.frame[c]) if c in SIZES else raw.frame[c])
-        for c in raw.frame
-        if raw.text and c not in names
+        str(c): typed(as_sizes(frame[c]) if c in SIZES else frame[c]) for c in frame if raw.text and c not in names
     }
-    return raw.frame.assign(**numbers)
+    return frame.assign(**numbers)
 
 
 def read_candidates(path: str) -> pd.DataFrame:

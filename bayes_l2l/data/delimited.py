@@ -42,7 +42,7 @@ def read_rows(path: Path) -> list[tuple[int, list[str]]]:
         rows = [
             (number, cells)
             for number, cells in enumerate(csv.reader(file, delimiter=separator), start=1)
-            if any(cell.strip() for cell in cells)
+            if "".join(cells).strip()
         ]
     if rows:  # the mark of the byte order comes back with seek
         rows[0] = (rows[0][0], [rows[0][1][0].lstrip("\ufeff"), *rows[0][1][1:]])

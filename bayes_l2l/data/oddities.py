@@ -63,12 +63,14 @@ def far_off(losses: pd.DataFrame) -> list[Note]:
     found: dict[str, dict[str, float]] = {}
     said = []
     for (train_set, eval_set), runs in losses.groupby(_CELL, sort=True):
-        expected = _expected(runs)
+        expected = expected_losses(runs)
         for i in np.flatnonzero(_is_far(runs["loss"].to_numpy(), expected)):
             loss, run_id = float(runs["loss"].iloc[i]), runs["run_id"].iloc[i]
             name = f"run {run_id!r} on {eval_set}@{train_set}"
             found[name] = {"loss": loss, "expected": float(f"{expected[i]:.3g}")}
-            said.append(f"{name} has {loss:.3g}, where {expected[i]:.3g} is to be expected{_why(loss, expected[i])}")
+            said.append(
+                f"{name} has {loss:.3g}, where {expected[i]:.3g} is to be expected{why_odd(loss, expected[i])}"
+            )
     if not found:
         return []
     more = f"; and {len(said) - 3} more" if len(said) > 3 else ""
@@ -80,8 +82,19 @@ def far_off(losses: pd.DataFrame) -> list[Note]:
     return [Note("odd_losses", "warning", message, {"losses": found})]
 
 
-def _expected(runs: pd.DataFrame) -> Floats:
-    """Loss that runs of these sizes have: a plane of log loss by least absolute deviations, or the median of few."""
+def expected_losses(runs: pd.DataFrame) -> Floats:
+    """Loss that runs of these sizes have: a plane of log loss by least absolute deviations, or the median of few.
+
+    Parameters
+    ----------
+    runs : pandas.DataFrame
+        Of one cell: params, tokens, loss.
+
+    Returns
+    -------
+    ndarray, shape (run,)
+        Nats/token.
+    """
     log_loss = np.log(runs["loss"].to_numpy())
     if len(runs) < FEWEST_FOR_PLANE:
         return np.full(len(runs), np.exp(np.median(log_loss)))
@@ -104,7 +117,7 @@ def _is_far(loss: Floats, expected: Floats) -> npt.NDArray[np.bool_]:
     return np.asarray((off > np.log(FAR_FROM_PLANE)) & (off > FAR_DEVIATIONS * scale))
 
 
-def _why(loss: float, expected: float) -> str:
+def why_odd(loss: float, expected: float) -> str:
     """What the loss may be instead, in brackets."""
     if loss > 1 and abs(np.log(np.log(loss) / expected)) < 0.1:
         return f" (a perplexity? its logarithm is {np.log(loss):.3g})"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _READING_NOTES = (
     "rows_left_out", "renamed_evaluations", "missing_cells", "near_miss_column", "data_differs", "size_from_flops",
+    "runs_set_aside",
 )  # fmt: skip
 _RUN = ["train_set", "run_id"]
 
@@ -334,6 +335,23 @@ class Sweep:
         """Keep runs of more than this training compute (FLOPs); may be empty."""
         return self._with(self.table[self.table["flops"] > flops])
 
+    def without(self, rows: Sequence[object], note: Note) -> Sweep:
+        """Leave out some rows, for a reason that goes with the sweep.
+
+        Parameters
+        ----------
+        rows : sequence
+            Their labels in the index of the table.
+        note : Note
+            With the code ``runs_set_aside``.
+
+        Returns
+        -------
+        Sweep
+            With the notes that its rows deserve, and that one.
+        """
+        return self._with(self.table.drop(index=list(rows)), (*self._reading_notes(), note))
+
     def with_rows(self, other: Sweep | pd.DataFrame) -> Sweep:
         """Add the rows of another sweep or long table, such as a large run that exists on one training set.
 
@@ -368,6 +386,8 @@ class Sweep:
 
     def _with(self, table: pd.DataFrame, reading_notes: tuple[Note, ...] | None = None) -> Sweep:
         """Return the same sweep with other rows, and the notes that these deserve."""
+        if table is self.table and reading_notes is None:
+            return self
         kept = self._reading_notes() if reading_notes is None else reading_notes
         table = table.reset_index(drop=True)
         return replace(self, table=table, notes=kept + assess(table))

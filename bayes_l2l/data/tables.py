@@ -76,6 +76,24 @@ class RawTable:
             raise DataError(f"there is no file {path}")
         return _read_csv(path) if path.suffix.lower() in _TEXT_SUFFIXES else _read_parquet(path)
 
+    @property
+    def repeated(self) -> list[str]:
+        """What is wrong where several columns have one name, a sentence each."""
+        names = self.frame.columns[self.frame.columns.duplicated()].unique()
+        return [f"more than one column is called {name!r}; keep one" for name in names]
+
+    def each_once(self) -> pd.DataFrame:
+        """The cells, of which every column is there once.
+
+        Raises
+        ------
+        TableError
+            If several columns have one name.
+        """
+        if self.repeated:
+            raise TableError(self.repeated, table=self.name)
+        return self.frame
+
 
 def _read_csv(path: Path) -> RawTable:
     import pandas as pd

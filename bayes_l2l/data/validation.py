@@ -175,8 +175,7 @@ def _sizes(raw: RawTable, *, known: tuple[str, ...], required: tuple[str, ...]) 
 
 def _without_repeats(raw: RawTable, faults: list[str]) -> pd.DataFrame:
     """Return the frame with unique column names and a fresh index."""
-    repeated = raw.frame.columns[raw.frame.columns.duplicated()].unique()
-    faults += [f"more than one column is called {name!r}; keep one" for name in repeated]
+    faults += raw.repeated
     if not len(raw.frame):
         faults.append("there are no rows below the header")
     return raw.frame.loc[:, ~raw.frame.columns.duplicated()].reset_index(drop=True)

@@ -120,11 +120,15 @@ class Backtest:
         ------
         DataError
             If there is no such file, or it is not a backtest's table.
+        TableError
+            If the file is damaged, or has two columns of one name.
         """
         from bayes_l2l.data.tables import RawTable, typed
 
         raw = RawTable.read(path)
-        frame = raw.frame.rename(columns={"fold": "split"})  # as it was called when backtests were rollouts
+        frame = raw.each_once()
+        if "split" not in frame:
+            frame = frame.rename(columns={"fold": "split"})  # as it was called when backtests were rollouts
         if missing := [c for c in _NEEDED if c not in frame]:
             raise DataError(
                 f"{path} is not the table of a backtest: it has no column {missing[0]!r}; "

@@ -16,6 +16,7 @@ from bayes_l2l.evaluation.scores import crps_draws, pit
 from bayes_l2l.evaluation.splits import Split
 from bayes_l2l.files import code_digest, write_table
 from bayes_l2l.notes import Note
+from bayes_l2l.point_fits.wild_runs import without_wild_runs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,8 +151,8 @@ def run(job: Job) -> pd.DataFrame:
 
         given = {"random_seed" if name == "seed" else name: value for name, value in job.settings.items()}
         settings = sampler_settings(**given, cores=job.cores)
-        compiled = _compiled(job.model, job.fitted)
-        posterior = sample(job.fitted, spec=job.model, settings=settings, compiled=compiled)
+        compiled, fitted = _compiled(job.model, job.fitted), without_wild_runs(job.fitted)
+        posterior = sample(fitted, spec=job.model, settings=settings, compiled=compiled)
         forecast, notes = forecast_at(posterior, points), posterior.notes
     return _beside(job, forecast, ahead, notes, perf_counter() - started)
 

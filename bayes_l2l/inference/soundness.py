@@ -145,7 +145,7 @@ def _check_draws(posterior: Posterior) -> None:
     along = structure.along
     if lacking := [dim for dim in ("chain", "draw", along) if draws.sizes.get(dim, 0) < 1]:
         raise DataError(f"the draws have no {lacking[0]}")
-    if absent := [name for name in _needed(posterior.spec) if name not in draws.data_vars]:
+    if absent := [name for name in needed(posterior.spec) if name not in draws.data_vars]:
         raise DataError(f"there are no draws of {absent[0]}")
     ends = ("source", "target") if along == "pair" else ()
     for name in (along, "eval_set", "train_set", *ends):
@@ -172,8 +172,18 @@ def _check_draws(posterior: Posterior) -> None:
         _all(drawn, np.isfinite, "the draws")
 
 
-def _needed(spec: Any) -> tuple[str, ...]:
-    """Names of what is read from the draws of a model."""
+def needed(spec: Any) -> tuple[str, ...]:
+    """Names of what is read from the draws of a model.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        What the model says.
+
+    Returns
+    -------
+    tuple of str
+    """
     form, likelihood = getattr(spec, "form", None), getattr(spec, "likelihood", None)
     of_form = form.parameters() if form is not None else ()
     return (*structure_of(spec).variables, *of_form, *getattr(likelihood, "parameters", ()))

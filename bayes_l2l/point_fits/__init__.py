@@ -1,6 +1,7 @@
 """What does the field fit today? The least Huber loss of one cell's law, and its refits to resampled runs.
 
-`point_fit.py` fits one cell, `resampling.py` every cell of a table and resamples of its runs.
+`point_fit.py` fits one cell, `resampling.py` every cell of a table and resamples of its runs; `wild_runs.py` sets
+aside what no law explains.
 """
 
 import lazy_loader

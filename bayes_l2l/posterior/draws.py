@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -25,6 +25,8 @@ LAW_VARIABLES: Final = ("E", "log_A", "log_B", "alpha", "beta", "gamma", "c")
 RELATION_VARIABLES: Final = ("K", "kappa", "E0", "E1")
 #: Default quantiles of a table: both ends of every interval that is scored, and the median.
 QUANTILES: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
+#: Draws of points that are worked on at a time: a dozen arrays of 8 MB.
+_AT_ONCE: Final = 1_000_000
 
 
 def stacked(posterior: xr.Dataset) -> xr.Dataset:
@@ -54,6 +56,30 @@ def thinned(posterior: Some, most: int) -> Some:
     )
 
 
+def parts(n_draws: int, n_points: int) -> Iterator[slice]:
+    """Points of which so many draws are worked on at a time that memory is enough, in their order."""
+    step = max(1, _AT_ONCE // n_draws)
+    return (slice(start, start + step) for start in range(0, n_points, step))
+
+
+def quantiles_of(draws: Floats, levels: float | Sequence[float] | Floats) -> Floats:
+    """Quantiles of every column, without a copy of all draws.
+
+    Parameters
+    ----------
+    draws : ndarray, shape (draw, column)
+        What is summarised.
+    levels : array-like, shape (level,) or ()
+        In (0, 1).
+
+    Returns
+    -------
+    ndarray, shape (level, column) or (column,)
+    """
+    found = [np.quantile(draws[:, part], levels, axis=0) for part in parts(*draws.shape)]
+    return np.concatenate(found, axis=-1) if found else np.empty((*np.shape(levels), 0))
+
+
 def summary(draws: Floats, quantiles: Sequence[float]) -> dict[str, Floats]:
     """Columns of a table that summarise draws.
 
@@ -77,6 +103,8 @@ def summary(draws: Floats, quantiles: Sequence[float]) -> dict[str, Floats]:
     levels = sorted(set(quantiles))
     if wrong := [q for q in levels if not 0 < q < 1]:
         raise ForecastError(f"A quantile must lie between 0 and 1, not {wrong[0]:g}.")
-    values = np.quantile(draws, levels, axis=0)
-    columns = {"mean": draws.mean(axis=0), "sd": draws.std(axis=0), "median": np.median(draws, axis=0)}
+    values, median = quantiles_of(draws, levels), quantiles_of(draws, 0.5)
+    # A part at a time: a standard deviation makes a copy of what it is of.
+    sd = [draws[:, part].std(axis=0) for part in parts(*draws.shape)]
+    columns = {"mean": draws.mean(axis=0), "sd": np.concatenate([*sd, np.empty(0)]), "median": median}
     return columns | {f"q{level:g}": value for level, value in zip(levels, values, strict=True)}

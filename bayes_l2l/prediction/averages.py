@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +12,6 @@ from bayes_l2l.errors import DataError, ForecastError
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from bayes_l2l.prediction.forecasts import Forecast
 
 Floats = npt.NDArray[np.float64]
 Weights = Mapping[str, float] | Sequence[float]
@@ -62,45 +59,26 @@ def weighted(draws: Floats, shares: Mapping[str, float]) -> Floats:
     return np.asarray(np.einsum("e,dep->dp", list(shares.values()), parts))
 
 
-def average(runs: Forecast, weights: Weights | None = None) -> Forecast:
-    """Forecast of the weighted mean of all evaluations of every run.
+def by_run(points: pd.DataFrame, evaluations: Sequence[str]) -> npt.NDArray[np.intp]:
+    """Places of the points of every evaluation of every run.
 
     Parameters
     ----------
-    runs : Forecast
-        Of one metric, with the same evaluations of every run.
-    weights : mapping of str to float, or sequence of float, optional
-        Of the evaluations, in the order in which they first appear among the points; equal by default. They are
-        scaled to sum to 1.
+    points : pandas.DataFrame
+        Columns train_set, eval_set, params, tokens; run_id and given, where there are any, tell runs apart.
+    evaluations : sequence of str
+        Those of every run.
 
     Returns
     -------
-    Forecast
-        A point a run; its eval_set says what was averaged.
+    ndarray, shape (evaluation, run)
+        Runs in the order in which they first appear.
 
     Raises
     ------
-    ForecastError
-        If weights are refused, or losses would be averaged with rates.
     DataError
-        If a run lacks an evaluation that another one has.
+        If a run lacks an evaluation.
     """
-    points = runs.points
-    shares = shares_of(points["eval_set"].drop_duplicates().tolist(), weights)
-    metrics = points["metric"].unique() if "metric" in points else ()
-    if len(metrics) > 1:
-        raise ForecastError(
-            f"Average losses, error rates or accuracies, not several of them ({', '.join(metrics)} "
-            "were asked for): name the evaluations (eval_set)."
-        )
-    order = _by_run(points, list(shares))
-    of_runs = points.iloc[order[0]].assign(eval_set=_named(list(shares)))
-    draws = np.einsum("e,der->dr", list(shares.values()), runs.draws[:, order])
-    return replace(runs, points=of_runs.reset_index(drop=True), draws=np.asarray(draws))
-
-
-def _by_run(points: pd.DataFrame, evaluations: Sequence[str]) -> npt.NDArray[np.intp]:
-    """Places of the points, shape (evaluation, run), runs in the order in which they first appear."""
     key = [name for name in _RUN if name in points]
     # A point that is asked for twice is of two runs.
     repeat = points.groupby([*key, "eval_set"], dropna=False).cumcount()
@@ -117,7 +95,8 @@ def _by_run(points: pd.DataFrame, evaluations: Sequence[str]) -> npt.NDArray[np.
     return place
 
 
-def _named(evaluations: Sequence[str]) -> str:
+def name_of(evaluations: Sequence[str]) -> str:
+    """What an average is called in tables and pictures."""
     if len(evaluations) == 1:
         return evaluations[0]
     few = len(evaluations) <= _NAMED

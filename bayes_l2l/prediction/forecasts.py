@@ -5,22 +5,23 @@ Everything here is a pure function of the posterior draws: nothing samples and n
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from bayes_l2l.data.sizes import impossible
+from bayes_l2l.data.sizes import impossible, size_labels
 from bayes_l2l.display import SHOWN, as_html
 from bayes_l2l.errors import DataError, ForecastError
 from bayes_l2l.laws.scaling import FLOPS_PER_PARAM_TOKEN
 from bayes_l2l.notes import Note
-from bayes_l2l.posterior.draws import QUANTILES, summary
+from bayes_l2l.posterior.draws import QUANTILES, parts, quantiles_of, summary
 from bayes_l2l.posterior.posterior import Posterior
+from bayes_l2l.prediction.averages import Weights, by_run, name_of, shares_of
 from bayes_l2l.prediction.doubts import too_far, too_small
-from bayes_l2l.prediction.optimum import optimal_points
+from bayes_l2l.prediction.optimum import optimal_points, optimal_sizes
 from bayes_l2l.structures.error_rate import at_chance, error_draws, metrics_of, predictor_of
 from bayes_l2l.structures.protocol import Kind, structure_of
 
@@ -36,8 +37,6 @@ Sizes = float | Sequence[float] | Floats
 #: Words for what is forecast, and what they mean.
 KINDS: Final[Mapping[str, Kind]] = {"predictive": "predictive", "run": "predictive", "mean": "mean", "curve": "mean"}
 
-#: Draws of points that a table is made of at a time: a dozen arrays of 40 MB.
-_AT_ONCE: Final = 5_000_000
 _POINT: Final = ["train_set", "eval_set", "params", "tokens"]
 
 
@@ -109,7 +108,7 @@ class Forecast:
         wanted = np.asarray(level, dtype=float)
         if (wrong := wanted[~((wanted > 0) & (wanted < 1))]).size:
             raise ForecastError(f"A quantile must lie between 0 and 1, not {wrong[0]:g}.")
-        return np.asarray(np.quantile(self.draws, wanted, axis=0))
+        return quantiles_of(self.draws, wanted)
 
     def interval(self, level: float = 0.9) -> tuple[Floats, Floats]:
         """Both ends of the central interval at every point.
@@ -163,6 +162,40 @@ class Forecast:
         sizes = self.points[leading].assign(kind=self.kind)
         return pd.concat([sizes, levels, self.points[["extrapolation"]]], axis=1)
 
+    def average(self, weights: Weights | None = None) -> Forecast:
+        """Forecast of the weighted mean of all evaluations of every run.
+
+        Parameters
+        ----------
+        weights : mapping of str to float, or sequence of float, optional
+            Of the evaluations, in the order in which they first appear among the points; equal by default. They are
+            scaled to sum to 1.
+
+        Returns
+        -------
+        Forecast
+            A point a run; its eval_set says what was averaged.
+
+        Raises
+        ------
+        ForecastError
+            If weights are refused, or losses would be averaged with rates.
+        DataError
+            If a run lacks an evaluation that another one has.
+        """
+        points = self.points
+        shares = shares_of(points["eval_set"].drop_duplicates().tolist(), weights)
+        metrics = points["metric"].unique() if "metric" in points else ()
+        if len(metrics) > 1:
+            raise ForecastError(
+                f"Average losses, error rates or accuracies, not several of them ({', '.join(metrics)} were asked "
+                "for): name the evaluations (eval_set)."
+            )
+        places = by_run(points, list(shares))
+        of_runs = points.iloc[places[0]].assign(eval_set=name_of(list(shares))).reset_index(drop=True)
+        draws = np.einsum("e,der->dr", list(shares.values()), self.draws[:, places])
+        return replace(self, points=of_runs, draws=np.asarray(draws))
+
     def plot(self, **options: Any) -> Figure:
         """Draw the forecast points with their intervals (see `bayes_l2l.plotting.laws.forecast`)."""
         if self.points["params"].isna().all():
@@ -185,6 +218,7 @@ def forecast(
     kind: str = "predictive",
     backtest: TrackRecord | None = None,
     source: str | None = None,
+    average: bool | Weights = False,
 ) -> Forecast:
     """Forecast losses and error rates at a table of points, one (N, D), or a budget's compute-optimal size.
 
@@ -211,6 +245,9 @@ def forecast(
     source : str, optional
         Of a model of relations: the cell to forecast from ("eval@train"), or its training set; by default every
         source with a run of the size, in equal parts of the draws.
+    average : bool, mapping of str to float, or sequence of float
+        Whether the mean of the evaluations of each run is forecast; or their weights, scaled to sum to 1. A budget is
+        then spent on one run.
 
     Returns
     -------
@@ -220,13 +257,14 @@ def forecast(
     Raises
     ------
     ForecastError
-        If not exactly one of the three ways is used, a size, the kind or the source is refused, no source has a run
-        of the size, or the backtest is of other models.
+        If not exactly one of the three ways is used, a size, the kind, the source or weights are refused, no source
+        has a run of the size, losses would be averaged with rates, or the backtest is of other models.
     DataError
-        If a set was not fitted.
+        If a set was not fitted, or a training set lacks an evaluation to average.
     """
-    wanted = _Asked(points, train_set, eval_set, params, tokens, flops)
-    return _at(posterior, wanted.of(posterior), kind=kind_of(kind), backtest=backtest, source=source)
+    at = _Asked(points, train_set, eval_set, params, tokens, flops, average).of(posterior)
+    found = _at(posterior, at, kind=kind_of(kind), backtest=backtest, source=source)
+    return found if average is False else found.average(_weights(average))
 
 
 def forecast_table(
@@ -242,6 +280,7 @@ def forecast_table(
     kind: str = "predictive",
     backtest: TrackRecord | None = None,
     source: str | None = None,
+    average: bool | Weights = False,
 ) -> tuple[pd.DataFrame, tuple[Note, ...]]:
     """Table of forecasts, whose draws are not kept: of any number of points in little memory.
 
@@ -263,6 +302,8 @@ def forecast_table(
         As in `forecast`.
     source : str, optional
         As in `forecast`.
+    average : bool, mapping of str to float, or sequence of float
+        As in `forecast`.
 
     Returns
     -------
@@ -278,16 +319,20 @@ def forecast_table(
     """
     import pandas as pd
 
-    at = _Asked(points, train_set, eval_set, params, tokens, flops).of(posterior)
-    kept = kind_of(kind)
-    n_draws = posterior.draws.sizes["chain"] * posterior.draws.sizes["draw"]
-    step = max(1, _AT_ONCE // n_draws)
-    tables = []
-    for start in range(0, len(at), step):
-        part = at.iloc[start : start + step].reset_index(drop=True)
-        points_there, draws = _draws(posterior, part, kind=kept, source=source)
-        tables.append(Forecast(points_there, draws, kept).table(quantiles=quantiles))
-    return pd.concat(tables, ignore_index=True), _notes(posterior, at, backtest)
+    at = _Asked(points, train_set, eval_set, params, tokens, flops, average).of(posterior)
+    kept, tables = kind_of(kind), []
+    shares = None if average is False else shares_of(at["eval_set"].drop_duplicates().tolist(), _weights(average))
+    for points_there, draws in _parts(posterior, at, kind=kept, source=source):
+        found = Forecast(points_there, draws, kept)
+        tables.append((found if shares is None else found.average(shares)).table(quantiles=quantiles))
+    # Parts are of runs in their order; a point is in the place where it was asked for.
+    table = pd.concat(tables, ignore_index=True) if shares else pd.concat(tables).sort_index()
+    return table, _notes(posterior, at, backtest)
+
+
+def _weights(average: bool | Weights) -> Weights | None:
+    """Weights of an average; equal ones are not said."""
+    return None if isinstance(average, bool) else average
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,6 +345,7 @@ class _Asked:
     params: Sizes | None
     tokens: Sizes | None
     flops: Sizes | None
+    average: bool | Weights
 
     def of(self, posterior: Posterior) -> pd.DataFrame:
         """Points with all that belongs to them (see `expand`)."""
@@ -312,10 +358,19 @@ class _Asked:
             named = self.train_set is not None or self.eval_set is not None
             wanted = _only(points, cells) if named else points
         elif flops is not None:
-            wanted = _each([optimal_points(posterior, float(c), cells=cells) for c in _numbers(flops=flops)[0]])
+            budgets = _numbers(flops=flops)[0]
+            wanted = _each([self._optimal(posterior, float(c), cells) for c in budgets])
         else:
             wanted = _at_size(cells, params=params, tokens=tokens)
         return expand(wanted, cells=[*posterior.cells, *posterior.error_cells], max_flops=posterior.max_flops)
+
+    def _optimal(self, posterior: Posterior, budget: float, cells: list[tuple[str, str]]) -> pd.DataFrame:
+        """Points of every cell at its own optimum, or of the one run whose evaluations are averaged."""
+        if self.average is False:
+            return optimal_points(posterior, budget, cells=cells)
+        names, sets = (list(dict.fromkeys(part)) for part in zip(*cells, strict=True))
+        sizes = optimal_sizes(posterior, sets, shares_of(names, _weights(self.average)), np.array([budget]))
+        return _each([sizes.assign(eval_set=name) for name in names])
 
 
 def kind_of(word: str) -> Kind:
@@ -399,9 +454,35 @@ def _at(
     posterior: Posterior, at: pd.DataFrame, *, kind: Kind, backtest: TrackRecord | None, source: str | None
 ) -> Forecast:
     """Forecast at expanded points."""
-    points, draws = _draws(posterior, at, kind=kind, source=source)
+    import pandas as pd
+
+    draws, found = np.empty((_n_draws(posterior), len(at))), []
+    for points, some in _parts(posterior, at, kind=kind, source=source):
+        draws[:, points.index] = some
+        found.append(points)
     notes = _notes(posterior, at, backtest)
+    points = pd.concat(found).sort_index()
     return Forecast(points=points, draws=draws, kind=kind, notes=notes, sweep=posterior.sweep)
+
+
+def _n_draws(posterior: Posterior) -> int:
+    return posterior.draws.sizes["chain"] * posterior.draws.sizes["draw"]
+
+
+def _parts(
+    posterior: Posterior, at: pd.DataFrame, *, kind: Kind, source: str | None
+) -> Iterator[tuple[pd.DataFrame, Floats]]:
+    """Points and draws, a part of the points after the other; the same ones however they are parted.
+
+    Runs stay whole: what one scatters, its evaluations have in common.
+    """
+    run = at.groupby(["train_set", size_labels(at)], sort=False).ngroup().to_numpy()
+    order, first = np.argsort(run, kind="stable"), 0
+    for part in parts(_n_draws(posterior), len(at)):
+        stop = int(np.searchsorted(run[order], run[order[min(part.stop, len(at)) - 1]], side="right"))
+        if stop > first:
+            yield _draws(posterior, at.iloc[np.sort(order[first:stop])], kind=kind, source=source)
+        first = max(first, stop)
 
 
 def _draws(posterior: Posterior, at: pd.DataFrame, *, kind: Kind, source: str | None) -> tuple[pd.DataFrame, Floats]:
@@ -413,7 +494,8 @@ def _draws(posterior: Posterior, at: pd.DataFrame, *, kind: Kind, source: str | 
         return at, draws
     is_error, given = _is_error(posterior, at), metrics_of(posterior)
     draws = draws.copy()
-    draws[:, is_error] = error_draws(errors, at[is_error], draws[:, is_error], kind=kind)
+    if is_error.any():
+        draws[:, is_error] = error_draws(errors, at[is_error], draws[:, is_error], kind=kind)
     metric = np.array([given[cell] for cell in zip(at["eval_set"], at["train_set"], strict=True)])
     right = metric == "accuracy"
     draws[:, right] = 1 - draws[:, right]

@@ -2,7 +2,7 @@
 
 Residuals are Normal, so that one run that went wrong is taken for noise that all runs have: a loss five times too
 high among 88 makes an interval of 2.37 to 2.43 one of 1.1 to 5.8. It cannot hide, though, in the median absolute
-deviation.
+deviation. What no scatter explains is set aside before a fit (`bayes_l2l.point_fits.wild_runs`).
 """
 
 from __future__ import annotations

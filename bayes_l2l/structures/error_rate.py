@@ -27,7 +27,7 @@ from bayes_l2l.spec.reading import one_of, refuse
 from bayes_l2l.structures.error_arrays import MOST, PREDICTORS, Cell, ErrorArrays
 from bayes_l2l.structures.laws import residuals_of
 from bayes_l2l.structures.parameters import coords, effects_of, parameter
-from bayes_l2l.structures.protocol import Kind, Module, Structure
+from bayes_l2l.structures.protocol import Kind, Module, Structure, scattered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -279,7 +279,7 @@ def error_draws(errors: Posterior, at: pd.DataFrame, loss: Floats, *, kind: Kind
     errors : Posterior
         Of error rates.
     at : pandas.DataFrame
-        Columns eval_set (the task) and train_set, one row a point.
+        Columns eval_set (the task) and train_set, one row a point; the index numbers the points.
     loss : ndarray, shape (draw, point)
         Loss on each cell's predictor (nats/token). Draws are joined in their order with those of the curves.
     kind : {"predictive", "mean"}
@@ -306,7 +306,8 @@ def error_draws(errors: Posterior, at: pd.DataFrame, loss: Floats, *, kind: Kind
         along = {name: draws[name].to_numpy()[:, None] for name in spec.likelihood.parameters}
         residuals = spec.likelihood.residuals(**along)
         residual_scale = draws["residual_scale"].to_numpy()[:, column]
-        error = error + residual_scale * residuals.draw(rng, rng.standard_normal(error.shape))
+        noise = scattered(errors.seed, at.index, len(loss), lambda rng, z, _: residuals.draw(rng, z[:, None])[:, 0])
+        error = error + residual_scale * noise
     known = errors.draws["learned"].to_numpy()[column].astype(bool)
     return np.where(known, np.clip(error, 0.0, 1.0), np.nan)
 

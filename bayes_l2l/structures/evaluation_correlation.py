@@ -31,6 +31,7 @@ class EvaluationCorrelation:
     evaluations : list of str
         Their names.
     matrix : ndarray, shape (evaluation, evaluation)
+        Of correlations, positive definite.
     """
 
     evaluations: list[str]

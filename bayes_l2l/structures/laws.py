@@ -28,7 +28,7 @@ from bayes_l2l.spec.reading import one_of
 from bayes_l2l.structures.arrays import LossArrays, discrepancy_scale, discrepancy_shift
 from bayes_l2l.structures.evaluation_correlation import EvaluationCorrelation, evaluation_correlation
 from bayes_l2l.structures.parameters import Effects, coords, effects_of, number_of_cells, parameter
-from bayes_l2l.structures.protocol import Kind, Structure
+from bayes_l2l.structures.protocol import Kind, Structure, scattered
 from bayes_l2l.structures.run_likelihood import independent_runs, run_likelihood
 from bayes_l2l.structures.size_effect import drawn_effect, expected_effect
 
@@ -275,23 +275,20 @@ class LawStructure(Structure[Spec, LossArrays]):
         spec: LawSpec = posterior.spec  # type: ignore[assignment]
         loss = law.loss(params, tokens, discrepancy_shift(relative_flops, spec.likelihood.discrepancy))
         anchor = self.is_anchor(posterior)[column]
-        rng = np.random.default_rng(posterior.seed)
         if kind == "predictive":
             # Anchor losses were fitted with the effect of a size to first order, others exactly.
             off = discrepancy_scale(relative_flops, spec.likelihood.discrepancy)
-            moved = law.gamma * self._size_effect(posterior, draws, at, off, rng)
+            moved = law.gamma * self._size_effect(posterior, draws, at, off)
             first_order = loss * np.exp(moved * np.where(anchor, 1 - law.E / np.where(anchor, loss, 1.0), 0.0))
             loss = np.where(anchor, first_order, law.E + (loss - law.E) * np.exp(moved))
         residual_scale = draws["residual_scale"].to_numpy()[:, column]
         log_loss = np.log(np.where(anchor, loss, _above_zero(loss)))
         log_loss += residual_scale * self._departures(posterior, at, len(loss))
         if kind == "predictive" and noisy:
-            log_loss += self._residuals(posterior, at, rng, len(loss))
+            log_loss += self._residuals(posterior, at, len(loss))
         return np.asarray(np.exp(log_loss))
 
-    def _size_effect(
-        self, posterior: Posterior, draws: xr.Dataset, at: pd.DataFrame, off: Floats, rng: np.random.Generator
-    ) -> Floats:
+    def _size_effect(self, posterior: Posterior, draws: xr.Dataset, at: pd.DataFrame, off: Floats) -> Floats:
         """Draws of what runs of every point's size deviate in log R, by the fitted losses that decide R."""
         deciding = np.flatnonzero(self.is_anchor(posterior)).tolist()
         data = self.arrange(posterior.spec, posterior.sweep).only(deciding)  # type: ignore[arg-type]
@@ -299,7 +296,7 @@ class LawStructure(Structure[Spec, LossArrays]):
         scale = np.hypot(draws["size_effect_scale"].to_numpy()[:, None], off)
         residual_scale = of_deciding["residual_scale"].to_numpy()
         law = law_draws(of_deciding, slice(None))
-        return drawn_effect(rng, law, data, at, residual_scale=residual_scale, scale=scale)
+        return drawn_effect(posterior.seed, law, data, at, residual_scale=residual_scale, scale=scale)
 
     def _departures(self, posterior: Posterior, at: pd.DataFrame, n_draws: int) -> Floats:
         """Draws of how far every evaluation has departed from its law at the points, over the cell's residual scale.
@@ -318,15 +315,20 @@ class LawStructure(Structure[Spec, LossArrays]):
         per_fold = self.evaluation_correlation(posterior).correlated(per_fold, names, [None] * len(names))
         return np.asarray(spec.likelihood.extrapolation_discrepancy * per_fold[:, column] * distance)
 
-    def _residuals(self, posterior: Posterior, at: pd.DataFrame, rng: np.random.Generator, n_draws: int) -> Floats:
+    def _residuals(self, posterior: Posterior, at: pd.DataFrame, n_draws: int) -> Floats:
         """Draws of what runs scatter on their own at the points, shape (draw, point)."""
-        column = posterior.columns(at)
-        normal = rng.standard_normal((n_draws, len(column)))
-        if len(set(at["eval_set"])) > 1:
-            runs = list(zip(at["train_set"], size_labels(at), strict=True))
-            normal = self.evaluation_correlation(posterior).correlated(normal, at["eval_set"].tolist(), runs)
+        column, evaluations = posterior.columns(at), at["eval_set"].tolist()
         of_cell = dict(zip(set(column), self.noise(posterior, list(set(column))), strict=True))
-        return np.stack([of_cell[c].draw(rng, normal[:, i]) for i, c in enumerate(column)], axis=1)
+
+        def together(normal: Floats) -> Floats:
+            if len(set(evaluations)) == 1:
+                return normal
+            runs = list(zip(at["train_set"], size_labels(at), strict=True))
+            return self.evaluation_correlation(posterior).correlated(normal, evaluations, runs)
+
+        return scattered(
+            posterior.seed, at.index, n_draws, lambda rng, z, i: of_cell[column[i]].draw(rng, z), together=together
+        )
 
     @override
     def evaluation_correlation(self, posterior: Posterior) -> EvaluationCorrelation:

@@ -31,7 +31,7 @@ from bayes_l2l.spec.reading import number, one_of, refuse
 from bayes_l2l.structures.arrays import LossArrays
 from bayes_l2l.structures.laws import residual_draws, residuals_of
 from bayes_l2l.structures.parameters import coords, effects_of, parameter
-from bayes_l2l.structures.protocol import Cell, Kind, Module, Noise, Related, Structure
+from bayes_l2l.structures.protocol import Cell, Kind, Module, Noise, Related, Structure, scattered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -406,6 +406,8 @@ class Pairwise(Structure[PairwiseSpec, PairArrays]):
         place = (rng.permutation(n_draws) + 0.5) / n_draws
         losses, sources, targets = _fitted_losses(posterior), draws["source"].to_numpy(), _targets(draws, source)
         found = np.empty((n_draws, len(at)))
+        residuals = residual_draws(posterior.spec.likelihood, draws)
+        noise = scattered(posterior.seed, at.index, n_draws, lambda rng, z, _: residuals.draw(rng, z))
         for i, (evaluation, train, n, d) in enumerate(zip(*(at[c] for c in _RUN), strict=True)):
             target, label = f"{evaluation}@{train}", size_label(n, d)
             pairs = [p for p in np.flatnonzero(targets == target) if (sources[p], label) in losses]
@@ -422,8 +424,7 @@ class Pairwise(Structure[PairwiseSpec, PairArrays]):
             if kind == "predictive":
                 slope = relation.kappa * (1 - relation.E1 / y) / (1 - relation.E0 / x)
                 scale = draws["residual_scale"].to_numpy()[np.arange(n_draws), pair] * np.hypot(1, slope)
-                residuals = residual_draws(posterior.spec.likelihood, draws)
-                y = y * np.exp(scale * residuals.draw(rng, rng.standard_normal(n_draws)))
+                y = y * np.exp(scale * noise[:, i])
             found[:, i] = y
         return found
 

@@ -8,7 +8,7 @@ has: it asks the structure.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
@@ -100,6 +100,38 @@ class Noise:
         """Residuals of log loss, of as many standard normal draws, shape (draw, ...)."""
         scale = self.scale.reshape(-1, *(1,) * (normal.ndim - 1))
         return scale * self.residuals.draw(rng, normal)
+
+
+def scattered(
+    seed: int,
+    numbers: Iterable[int],
+    n_draws: int,
+    draw: Callable[[np.random.Generator, Floats, int], Floats],
+    *,
+    together: Callable[[Floats], Floats] = lambda normal: normal,
+) -> Floats:
+    """Draws of what every point scatters, the same however points are parted.
+
+    Parameters
+    ----------
+    seed : int
+        Of the posterior.
+    numbers : iterable of int
+        Of the points, among all that are forecast.
+    n_draws : int
+        Draws of each.
+    draw : callable
+        Draws of one point, shape (draw,), from its stream, as many standard normal draws, and its place.
+    together : callable
+        Makes the normal draws of all points, shape (draw, point), correlate.
+
+    Returns
+    -------
+    ndarray, shape (draw, point)
+    """
+    streams = [np.random.default_rng([seed, 6, number]) for number in numbers]
+    normal = together(np.stack([rng.standard_normal(n_draws) for rng in streams], axis=1))
+    return np.stack([draw(rng, normal[:, i], i) for i, rng in enumerate(streams)], axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +250,8 @@ class Structure(ABC, Generic[Spec, Arrays]):
         posterior : Posterior
             Of this structure.
         at : pandas.DataFrame
-            Columns eval_set, train_set, params, tokens, flops: fitted cells.
+            Columns eval_set, train_set, params, tokens, flops: fitted cells. The index numbers the points, also
+            where they are a part of all; what one scatters depends on its number (`scattered`), and not on others.
         kind : {"predictive", "mean"}
             A run, with what it deviates from the law, or the law.
         source : str, optional

@@ -110,7 +110,7 @@ def expected_effect(law: Law, data: LossArrays, *, residual_scale: Floats, size_
 
 
 def drawn_effect(
-    rng: np.random.Generator,
+    seed: int,
     law: Law,
     data: LossArrays,
     points: pd.DataFrame,
@@ -125,8 +125,8 @@ def drawn_effect(
 
     Parameters
     ----------
-    rng : numpy.random.Generator
-        Where the draws come from.
+    seed : int
+        Of the draws: those of a size are the same whatever other sizes there are.
     law : Law
         Of the cells that decide R, arrays of shape (draw, cell).
     data : LossArrays
@@ -153,6 +153,7 @@ def drawn_effect(
         pull, precision = evidence(law, data, known.get(label, ()), params=n, tokens=d, residual_scale=residual_scale)
         # Standardised, so that an effect of scale 0 is none.
         precision = 1 + scale[:, i] ** 2 * precision
+        rng = np.random.default_rng([seed, 7, *label.encode()])
         delta = scale[:, i] * pull / precision + rng.standard_normal(precision.size) / np.sqrt(precision)
         drawn[label] = scale[:, i] * delta
     return np.stack([drawn[label] for label in labels], axis=1)

@@ -16,7 +16,7 @@ import pytest
 from command_line import HEADER, ROWS, refused
 
 from bayes_l2l import fits, load_fit
-from bayes_l2l.cli import main
+from bayes_l2l.cli import demo, main
 from bayes_l2l.cli.keeping import held_back
 from bayes_l2l.errors import DataError
 from bayes_l2l.files import alone, check_output, write_whole
@@ -27,7 +27,7 @@ import sys
 from pathlib import Path
 from synthetic import synthetic_fit
 from bayes_l2l import fits
-from bayes_l2l.cli import main
+from bayes_l2l.cli import demo, main
 ready = synthetic_fit()
 def answer(sweep, **options):
     with open(Path(sys.argv[1]) / "others", "wb", buffering=0) as file:
@@ -55,6 +55,14 @@ def test_a_disk_that_fills_up_while_draws_are_made_loses_none(runs, folder):
         )
         assert load_fit(kept).posterior.sizes["draw"] == 250
         assert [path.name for path in disk.iterdir()] == ["others"]
+
+
+def test_the_demo_asks_for_the_space_that_it_takes(folder):
+    with faults.small_disk(folder, "2m") as disk:
+        with pytest.raises(DataError, match=r"forecast\.csv cannot be written: No space left on device"):
+            demo.prepare(disk)
+        assert list(disk.iterdir()) == []
+    demo.prepare(folder)
 
 
 def test_a_disk_with_too_little_space_is_refused_before_anything_is_drawn(runs, folder):

@@ -168,6 +168,13 @@ def test_score_of_a_wide_table(scored, capsys):
     assert table(capsys.readouterr().out)["n"].tolist() == [6]
 
 
+def test_a_table_with_a_column_twice_is_refused(scored, capsys):
+    made = pd.read_csv("forecast.csv")
+    pd.concat([made, made[["median"]]], axis=1).to_csv("twice.csv", index=False)
+    assert main(["score", "twice.csv", "actual.csv"]) == 1
+    assert "more than one column is called 'median'" in capsys.readouterr().err
+
+
 def test_a_forecast_without_its_run_is_refused(scored, capsys, folder):
     pd.read_csv("actual.csv").iloc[1:].to_csv("actual.csv", index=False)
     assert "1 of 6 rows of the forecast table have no actual loss" in refused(

@@ -101,6 +101,11 @@ def test_wrong_usage(arguments, said, capsys):
     assert said in shown.err
 
 
+def test_a_name_with_nul_is_refused_before_the_file_is_asked_for(capsys):
+    assert main(["columns", "runs\0.csv"]) == 2
+    assert r"'runs\x00.csv' has a NUL character in it" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("former", "name"), FORMER_NAMES.items())
 def test_a_command_is_found_by_its_former_name_which_help_does_not_list(former, name, capsys):
     assert main([former, "--help"]) == 0

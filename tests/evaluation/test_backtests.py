@@ -24,7 +24,7 @@ import bayes_l2l
 from bayes_l2l import evaluation, files
 from bayes_l2l.data.simulation import simulated_sweep
 from bayes_l2l.data.sweep import Sweep
-from bayes_l2l.errors import DataError, ForecastError, SpecError
+from bayes_l2l.errors import DataError, ForecastError, SpecError, TableError
 from bayes_l2l.evaluation import jobs, scores, workers
 from bayes_l2l.evaluation.backtests import Backtest, backtest
 from bayes_l2l.evaluation.baseline import bootstrap
@@ -594,6 +594,20 @@ def test_a_backtest_whose_numbers_are_text_is_refused(column, tmp_path):
     by_hand([2.0, 5.0]).assign(**{column: ["many", 1.0]}).to_csv(tmp_path / "out.csv", index=False)
     with pytest.raises(DataError, match=f"column '{column}' must hold a number in every row"):
         Backtest.read(tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize("column", ["q0.05", "split"])
+def test_a_backtest_with_a_column_twice_is_refused(column, tmp_path):
+    table = by_hand([2.0, 5.0])
+    pd.concat([table, table[[column]]], axis=1).to_csv(tmp_path / "out.csv", index=False)
+    with pytest.raises(TableError, match=f"more than one column is called '{column}'"):
+        Backtest.read(tmp_path / "out.csv")
+
+
+def test_the_former_name_of_a_column_beside_its_name_is_another_column(tmp_path):
+    table = by_hand([2.0, 5.0])
+    table.assign(fold="first").to_csv(tmp_path / "out.csv", index=False)
+    assert Backtest.read(tmp_path / "out.csv").table()["split"].tolist() == table["split"].tolist()
 
 
 @pytest.mark.parametrize("entry", ["pandas_type", "numpy_type"])

@@ -20,7 +20,7 @@ import xarray as xr
 
 from bayes_l2l.errors import DataError, FitFileError, SpecError
 from bayes_l2l.fits import Fit, load_fit
-from bayes_l2l.inference.netcdf import to_bytes, unsealed
+from bayes_l2l.inference.netcdf import from_bytes, to_bytes, unsealed
 from bayes_l2l.inference.posterior_file import _from_dict, _to_dict, expected_size
 from bayes_l2l.inference.soundness import check, check_stored
 
@@ -347,3 +347,18 @@ def test_a_place_that_is_another_users_is_refused_in_words(fit_file, tmp_path):
     assert said[7] == "sticky/fit.nc cannot be written: it belongs to someone else; name another"
     assert said[9:11] == ["sticky/long.nc cannot be written: File name too long"] * 2
     assert said[11] == "sticky/long.nc: cannot be read (File name too long)."
+
+
+def test_a_file_is_read_as_xarray_reads_it(joint_file):
+    """Flags, texts, dimensions with and without coordinates, in their order."""
+    inside, _ = unsealed(joint_file.read_bytes())
+    groups = ("posterior", "sample_stats", "diagnostics", "observed_data")
+    with xr.open_datatree(io.BytesIO(inside), engine="h5netcdf") as opened:
+        expected = opened.load()
+    found = from_bytes(inside, groups, mark="bayes_l2l_format")
+    assert found.identical(expected)
+    for group in groups:
+        dtypes = [
+            {name: values.dtype for name, values in tree[group].variables.items()} for tree in (found, expected)
+        ]
+        assert list(dtypes[0].items()) == list(dtypes[1].items())

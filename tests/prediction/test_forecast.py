@@ -17,8 +17,8 @@ from synthetic import joint_fit, synthetic_fit
 from bayes_l2l.errors import DataError, ForecastError
 from bayes_l2l.laws.scaling import Law
 from bayes_l2l.notes import Note
+from bayes_l2l.posterior import draws
 from bayes_l2l.posterior.draws import QUANTILES, law_draws, stacked
-from bayes_l2l.prediction import forecasts
 from bayes_l2l.prediction.forecasts import Forecast, expand, forecast_table
 from bayes_l2l.spec.likelihood import Discrepancy, ResidualSpec
 from bayes_l2l.structures import laws as structures
@@ -27,6 +27,7 @@ from bayes_l2l.structures.protocol import structure_of
 
 LARGE = {"params": 3.3e9, "tokens": 5.04e10}  # 20.6 times the largest budget
 MANY = 4000
+CELL = ["eval_set", "train_set"]
 DISCREPANCY = Discrepancy(at_largest=0.003, rate=1.0, cap=0.1)
 NAMES = ("E", "log_A", "log_B", "alpha", "beta", "gamma", "c")
 
@@ -296,13 +297,15 @@ def test_departures_grows_with_the_log_distance_as_the_model_says(joint, kind):
     np.testing.assert_allclose(departure_of(joint, 1.4, points, kind=kind), 2 * found, rtol=1e-6)
 
 
-def test_an_evaluation_departs_alike_on_all_training_sets_and_apart_from_others(joint):
+def test_an_evaluation_departs_alike_on_all_training_sets_and_from_others_as_residuals_do(joint):
     """Its distance is that from its own largest run, of whichever training set."""
     task = departure_of(joint, 1.0, beyond(joint, [np.e], "task"))
     assert task.shape[1] == 3
     np.testing.assert_allclose(task, task[:, :1] * np.ones(3), rtol=1e-9)
     other = departure_of(joint, 1.0, beyond(joint, [np.e], "smollm-corpus"))
-    assert abs(np.corrcoef(task[:, 0], other[:, 0])[0, 1]) < 4 / np.sqrt(len(task))
+    known = structure_of(joint.spec).evaluation_correlation(joint)
+    expected = (lambda factor: factor @ factor.T)(known.of(["smollm-corpus", "task"]))[0, 1]
+    assert np.corrcoef(task[:, 0], other[:, 0])[0, 1] == pytest.approx(expected, abs=4 / np.sqrt(len(task)))
     # starcoder's few runs are smaller than the task's largest, on other sets
     own, largest = joint.max_flops["starcoder"], max(joint.max_flops.values())
     assert own < largest
@@ -342,31 +345,55 @@ def test_a_table_is_that_of_a_forecast(joint, kind):
 
 def test_a_table_that_is_made_in_parts_is_the_same_table(joint, monkeypatch):
     points = many_points(50)
-    whole = joint.forecast(points)
-    monkeypatch.setattr(forecasts, "_AT_ONCE", 7 * 200)
-    table, notes = forecast_table(joint, points, kind="mean")
-    pd.testing.assert_frame_equal(table, joint.forecast(points, kind="mean").table())
+    whole, table_of_whole = joint.forecast(points), joint.forecast(points).table()
+    monkeypatch.setattr(draws, "_AT_ONCE", 7 * 200)
+    table, notes = forecast_table(joint, points)
+    pd.testing.assert_frame_equal(table, table_of_whole, rtol=1e-12)
     assert notes == whole.notes
-    predictive, _ = forecast_table(joint, points)
-    np.testing.assert_allclose(predictive["median"], whole.table()["median"], rtol=0.005)
-    np.testing.assert_allclose(predictive["sd"], whole.table()["sd"], rtol=0.35)
 
 
-def test_a_table_of_many_points_takes_little_memory(joint):
-    """Where the draws of all points would take 160 MB, and what they are made from a dozen times as much."""
-    program = """
+@pytest.mark.parametrize("kind", ["mean", "predictive"])
+def test_a_forecast_that_is_made_in_parts_is_the_same_forecast(joint, kind, monkeypatch):
+    """Noise of runs, too: that of a size is shared by its points in other parts, and every point has its own."""
+    sizes = many_points(8)[["params", "tokens"]]
+    points = pd.concat([sizes, joint.sweep.table[["params", "tokens"]].head(3), sizes], ignore_index=True)
+    whole = joint.forecast(points, kind=kind)
+    quantiles, sd = whole.quantile([0.05, 0.5]), whole.table()["sd"]
+    monkeypatch.setattr(draws, "_AT_ONCE", 5 * len(whole.draws))
+    found = joint.forecast(points, kind=kind)
+    np.testing.assert_allclose(found.draws, whole.draws, rtol=1e-12)
+    pd.testing.assert_frame_equal(found.points, whole.points)
+    np.testing.assert_allclose(found.quantile([0.05, 0.5]), quantiles, rtol=1e-12)
+    np.testing.assert_allclose(found.table()["sd"], sd, rtol=1e-12)
+    assert found.notes == whole.notes
+    # Two runs of one size and cell have the law in common, and each scatters by itself.
+    same = found.points[["params", *CELL]].apply(tuple, axis=1)
+    first, second = found.draws[:, (same == same[0]).to_numpy()].T
+    assert (first == second).all() == (kind == "mean")
+
+
+@pytest.mark.parametrize(
+    ("made", "most"),
+    [
+        ("forecast_table(fit, many_points(2_000), quantiles=[0.5], kind='mean')[0]", 160_000),
+        ("fit.forecast(many_points(2_000)).table(quantiles=[0.5])", 360_000),
+    ],
+)
+def test_forecasts_of_many_points_take_little_memory(made, most):
+    """Where the draws of all points take 160 MB, and what they are made from a dozen times as much."""
+    program = f"""
 import resource
 from synthetic import joint_fit
 from test_forecast import many_points
 from bayes_l2l.prediction.forecasts import forecast_table
 fit = joint_fit(chains=4, draws=2500)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert len(forecast_table(fit, many_points(2_000), quantiles=[0.5], kind="mean")[0]) == 2_000
+assert len({made}) == 2_000
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     done = faults.python(program, cwd=Path(__file__).parent)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 800_000  # kB
+    assert int(done.stdout) < most  # kB
 
 
 # What decides R

@@ -385,6 +385,14 @@ def test_a_report_has_a_picture_of_every_task():
     assert "fineweb-edu-100b at chance, no law" in page
 
 
+@pytest.mark.parametrize("kind", ["mean", "predictive"])
+def test_errors_are_the_same_in_whatever_parts_they_are_made(kind, monkeypatch):
+    fit, sizes = chained(), {"params": np.geomspace(1e8, 1e10, 5), "tokens": 2e10}
+    whole = fit.forecast(**sizes, kind=kind)
+    monkeypatch.setattr("bayes_l2l.posterior.draws._AT_ONCE", 2 * len(whole.draws))
+    np.testing.assert_allclose(fit.forecast(**sizes, kind=kind).draws, whole.draws, rtol=1e-12)
+
+
 def test_accuracies_come_back_as_accuracies():
     points = pd.DataFrame({"params": [1e9], "tokens": [2e10]})
     wrong, right = (chained(metric=metric).forecast(points, eval_set="quiz") for metric in ("error", "accuracy"))

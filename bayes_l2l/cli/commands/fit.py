@@ -40,6 +40,12 @@ from bayes_l2l.cli.verdicts import diagnostics, judge, status
 @READING
 @SAMPLING
 @click.option("--sampler", type=click.Choice(["nutpie", "pymc"]), help="implementation of NUTS (nutpie)")
+@click.option(
+    "--outliers",
+    type=click.Choice(["set-aside", "keep"]),
+    default="set-aside",
+    help="what is done with losses that no scatter explains: they are left out and named, or fitted (set-aside)",
+)
 @click.option("--keep-interrupted", is_flag=True, help="Ctrl-C keeps what has been drawn")
 @PROGRESS
 def fit(

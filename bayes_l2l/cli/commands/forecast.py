@@ -15,6 +15,7 @@ from bayes_l2l.cli.options import (
     OUTPUT,
     PLOT,
     QUANTILES,
+    WEIGHTS,
     at_most_one,
     examples,
     many_sizes,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         "forecast fit.nc --flops 1e21 --quantiles 0.05,0.5,0.95",
         "forecast fit.nc --at points.csv -o forecast.csv",
         "forecast fit.nc --given c4@web=2.31 --eval-set lambada",
+        "forecast fit.nc --flops 1e21 --average --weights 2,1",
     ),
 )
 @FIT
@@ -67,6 +69,8 @@ if TYPE_CHECKING:
     help="instead of a size: a loss that the run has; may be repeated. Or a table of train_set, eval_set, loss, and "
     "run_id of several runs",
 )
+@click.option("--average", is_flag=True, help="the mean of the evaluations of each run, with its own interval")
+@WEIGHTS
 @OUTPUT
 def forecast(
     fit_file: str,
@@ -81,6 +85,8 @@ def forecast(
     backtest_file: str | None,
     source: str | None,
     given: list[str] | None,
+    average: bool,
+    weights: list[float] | None,
     output: Path | None,
 ) -> int:
     """Forecast losses and accuracies of new runs from a fit.
@@ -97,13 +103,16 @@ def forecast(
         raise click.UsageError(
             "say where: --at POINTS, or --params N --tokens D, or --flops C, or --given EVAL@TRAIN=LOSS"
         )
+    if weights and not average:
+        raise click.UsageError("--weights are those of an --average")
+    mean = weights or average
     if given:
         at_most_one(given=given, backtest=backtest_file, source=source)
     seen = read_given(given) if given else None
     check_table(output, fit_file, at, backtest_file, *(given or ()))
     fit = load_fit(fit_file)
     if seen is not None:
-        found = fit.forecast(given=seen, train_set=train_set, eval_set=eval_set, kind=kind)
+        found = fit.forecast(given=seen, train_set=train_set, eval_set=eval_set, kind=kind, average=mean)
         deliver(found.table(quantiles=quantiles or DEFAULT), output)
         say_simulated(fit.sweep)
         say_notes(found.notes, fit, fit_file)
@@ -120,6 +129,7 @@ def forecast(
         kind=kind,
         backtest=Backtest.read(backtest_file) if backtest_file else None,
         source=source,
+        average=mean,
     )
     deliver(table, output)
     say_simulated(fit.sweep)
