@@ -278,7 +278,7 @@ def test_a_file_is_read_and_says_the_same(fitted, tmp_path):
 def test_a_file_that_holds_no_posterior_is_refused(fitted, tmp_path, change, message):
     (name, of) = next(iter(change.items()))
     tree = fitted.tree.copy()
-    group = "posterior" if name in fitted.posterior.coords else "observed_data"
+    group = "posterior" if name in fitted.draws.coords else "observed_data"
     part = tree[group].to_dataset()
     changed = part.assign({name: (part[name].dims, of(part[name].to_numpy()))})
     tree[group] = xr.DataTree(changed.set_coords(name) if group == "posterior" else changed)
