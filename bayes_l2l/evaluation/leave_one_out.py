@@ -76,6 +76,11 @@ class LeaveOneOut:
         """Losses whose importance weights are not to be relied on."""
         return int((self.pareto_k > self.good_k).sum())
 
+    def is_of_the_losses_of(self, other: LeaveOneOut) -> bool:
+        """Whether another one is of the same losses, in the same order, so that the two can be compared."""
+        same = self.names.keys() == other.names.keys() and len(self.elpd_i) == len(other.elpd_i)
+        return same and all(np.array_equal(values, other.names[name]) for name, values in self.names.items())
+
     def __str__(self) -> str:
         bad = f"{self.n_bad} of {len(self.elpd_i)} losses have Pareto k above {self.good_k:.2f}"
         return f"elpd_loo {self.elpd:.1f} ± {self.se:.1f}, p_loo {self.p_loo:.1f}; {bad}"
