@@ -253,7 +253,9 @@ def test_a_report_says_what_residuals_are_and_no_sizes(fitted, tmp_path):
 
 def test_a_mapping_is_proposed_with_a_way_without_sizes():
     found = propose(RawTable.from_frame(table(runs=3), name="runs"))
-    assert "sizes: where they are not known, leave out both params and tokens" in " ".join(found.unsure)
+    assert "sizes: params and tokens of the runs are not known, so that losses of one run_id ('run_id')" in " ".join(
+        found.unsure
+    )
 
 
 # The file
