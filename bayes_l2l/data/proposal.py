@@ -329,8 +329,8 @@ def _related(made: Proposal, run: Column, varying: Sequence[Column], said: str) 
     made.unsure = [one for one in made.unsure if one.partition(":")[0] not in (*_NEEDED, "sizes")]
     made.unsure.append(
         f"sizes: {' and '.join(made.missing)} of the runs are not known, so that losses of one run_id ({run.name!r}) "
-        f"and step ({varying[0].name!r}) are related to each other, without laws. For laws, name both under [columns] or "
-        "[constants]."
+        f"and step ({varying[0].name!r}) are related to each other, without laws. For laws, name both under "
+        "[columns] or [constants]."
     )
     made.missing = []
 
