@@ -260,7 +260,7 @@ def _names(made: Proposal, columns: Sequence[Column], frame: pd.DataFrame, *, lo
     taken = _mapped(made)
     free = [one for one in columns if one.name not in taken]
     run = see.run_name(free)
-    if run and long and made.missing:
+    if run and long and _is_without_sizes(made, frame):
         steps = [one for one in see.run_columns(columns)["steps"] if len(set(one.values)) > 1]
         _related(made, run, steps, f"run_id: {run.name!r} was taken")
     elif run and (long or len(run.texts) == len(run.cells)):
@@ -289,7 +289,7 @@ def _repeated_names(made: Proposal, run: Column, columns: Sequence[Column], fram
     factors = [tokens] if isinstance(tokens, str) else tokens
     grows = [one for one in columns if one.name in factors] + roles["steps"]
     varying = [one for one in grows if len(set(one.values)) > 1]
-    if made.missing:
+    if _is_without_sizes(made, frame):
         _related(made, run, varying, said)
         return
     also = (
@@ -312,6 +312,11 @@ def _repeated_names(made: Proposal, run: Column, columns: Sequence[Column], fram
     )
     if varying:
         made.add("columns", "run_id", [run.name, varying[0].name])
+
+
+def _is_without_sizes(made: Proposal, frame: pd.DataFrame) -> bool:
+    """Whether a size of the runs is not known; a column of the other's own name would be read in any case."""
+    return bool(made.missing) and not any(name in frame for name in _NEEDED)
 
 
 def _related(made: Proposal, run: Column, varying: Sequence[Column], said: str) -> None:

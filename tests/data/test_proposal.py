@@ -206,7 +206,7 @@ def test_the_last_checkpoint_of_each_run_is_read_where_a_column_names_it():
     assert other.mapping["columns"]["run_id"] == ["name", "tokens_seen"]
 
 
-@pytest.mark.parametrize("known", [{}, {"params": np.repeat([2e7, 1e8, 5e8], 4)}])
+@pytest.mark.parametrize("known", [{}, {"n_params": np.repeat([2e7, 1e8, 5e8], 4)}])
 def test_checkpoints_without_sizes_are_mapped_to_runs_and_steps(known):
     found = proposed(**checkpoints(**known))
     assert found.mapping["columns"] == {"run_id": "name", "train_set": "data", "step": "_step"}
