@@ -12,6 +12,7 @@ from bayes_l2l.decisions.choices import Choice, choose
 from bayes_l2l.decisions.plans import RUNS, Plan, Sizes, plan
 from bayes_l2l.display import as_html
 from bayes_l2l.errors import DataError, ForecastError
+from bayes_l2l.evaluation.leave_one_out import MOST, LeaveOneOut, leave_one_out, to_datatree
 from bayes_l2l.files import PAGE_SUFFIXES, check_output, write_whole
 from bayes_l2l.inference import posterior_file
 from bayes_l2l.inference.diagnostics import divergences, summary_table, worst
@@ -65,10 +66,58 @@ class Fit(Posterior):
     def posterior(self) -> xr.Dataset:
         """Draws, dims chain, draw and cell ("eval|train", with coordinates ``eval_set`` and ``train_set``).
 
-        Where cells are related one by one, pair instead of cell ("eval@train -> eval@train", with coordinates
-        ``source`` and ``target``, and ``eval_set`` and ``train_set`` of the target).
+        Where cells are related one by one, pair instead of cell ("eval@train -> eval@train"). ArviZ, whose tables
+        take no such further coordinates, is given `to_datatree`.
         """
         return self.draws
+
+    def to_datatree(self, *, draws: int = MOST) -> xr.DataTree:
+        """All groups of the fit for ArviZ, with the log likelihood: ``arviz_stats.loo(fit.to_datatree())``.
+
+        Parameters
+        ----------
+        draws : int
+            Draws that are kept at most, evenly, of all groups.
+
+        Returns
+        -------
+        xarray.DataTree
+            Groups ``posterior``, ``sample_stats``, ``diagnostics``, ``observed_data``, and ``log_likelihood``, which
+            is computed here and is not in the file: the log density of the logarithm of each fitted loss, dims
+            chain, draw and observation, given the parameters and the other losses of its size, whose residuals are
+            correlated with its own (`bayes_l2l.structures.pointwise`).
+
+        Raises
+        ------
+        ForecastError
+            If the model has no log likelihood of single losses.
+
+        Notes
+        -----
+        Where runs count by their compute (``weight_exponent``), `loo` is right, which knows the weights.
+        """
+        return to_datatree(self, most=draws)
+
+    def loo(self, *, draws: int = MOST) -> LeaveOneOut:
+        """How well the fit foretells each of its own losses, had that one been left out, without fitting again.
+
+        Parameters
+        ----------
+        draws : int
+            Draws that are used at most, evenly.
+
+        Returns
+        -------
+        LeaveOneOut
+            Expected log density (elpd) of every loss, its sum and standard error, and Pareto k. Losses are taken one
+            by one, given the others of their size; of a model of relations without sizes, runs are.
+
+        Raises
+        ------
+        ForecastError
+            If the model has no log likelihood of single losses.
+        """
+        return leave_one_out(self, most=draws)
 
     def summary(self, *, variables: Sequence[str] | None = None) -> pd.DataFrame:
         """Posterior and convergence of the reported quantities.

@@ -61,6 +61,7 @@ These notes are made from the draws.
 | `far_below` | forecasts of runs far smaller than those of the fit |
 | `shared_optimum`, `optimum_not_seen` | compute-optimal sizes that all sets share by the model, or no run surrounds |
 | `not_compared` | forecasts that not all models of a comparison made |
+| `no_loo`, `loo_not_trusted` | models of a comparison that cannot leave losses out, or not without fitting again |
 | `untrusted_splits`, `split_failed`, `cells_left_out` | of a backtest |
 
 ## What cannot be seen

@@ -43,8 +43,10 @@ MORE = {
     "as are those of the options.",
     "compare": "One row a model: `n`, `rel_error`, `bias`, `crps`, `coverage50`, `coverage90`, `width90`, "
     "`interval_score90` (percent of the loss), `difference` of the CRPS to the best with its 90% interval, and "
-    "`p_better`, by resampling groups of runs of one training set and budget, which are off together. Each split "
-    "takes as long as a fit; with `-o` finished splits are kept, and the same command goes on.",
+    "`p_better`, by resampling groups of runs of one training set and budget, which are off together. `elpd_loo` "
+    "and `elpd_se` (nats), `elpd_difference` to the first row with `difference_se`, and `bad_k`, losses whose Pareto "
+    "k is too large, are of leave-one-out. Each split takes as long as a fit; with `-o` finished splits are kept, "
+    "and the same command goes on.",
     "score": "Relative error, bias, CRPS, and coverage, width and interval score at 50, 80, 90 and 95%.",
     "check": "R-hat should be at most 1.01, effective sample sizes at least 400, and no draw should diverge.",
     "report": "Sections: forecasts in short, runs, model, forecasts, loss to loss, irreducible loss, model "

@@ -140,7 +140,7 @@ def pairs_fit(*, chains: int = 2, draws: int = 100) -> Fit:
 def with_draws(fit: Fit, **changed: xr.DataArray) -> Fit:
     """The fit with other draws of some variables."""
     groups = {name: group.to_dataset() for name, group in fit.tree.children.items()}
-    return replace(fit, tree=xr.DataTree.from_dict(groups | {"posterior": fit.posterior.assign(changed)}))
+    return replace(fit, tree=xr.DataTree.from_dict(groups | {"posterior": fit.draws.assign(changed)}))
 
 
 def _fit(

@@ -143,7 +143,7 @@ def known(joint) -> dict[str, Any]:
         "mapping key": ColumnMap.__dataclass_fields__,
         "model key": {key for model in models for key in keys(model)},
         "posterior": {name for structure in STRUCTURES.values() for name in structure.variables},
-        "coordinate": joint.posterior.coords,
+        "coordinate": joint.draws.coords,
         "forecast column": joint.forecast(**point).table().columns,
         "score column": backtest.scores().columns,
         "backtest column": backtest.table().columns,

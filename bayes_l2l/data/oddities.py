@@ -53,8 +53,8 @@ _NOT_A_LOSS: Final = {
 _REMEDY: Final = {
     "an accuracy": "give 1 - accuracy with metric 'error'",
     "an error rate": "give it the metric 'error'",
-    "a perplexity": "give log(perplexity)",
-    "bits": "multiply by log(2), and bits per byte also by bytes a token",
+    "a perplexity": "give log(perplexity), or say so under [units] of a mapping file",
+    "bits": "multiply by log(2), or say so under [units] of a mapping file; bits per byte also by bytes a token",
 }
 
 

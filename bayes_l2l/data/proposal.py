@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FINISHED: Final = frozenset({"finished", "completed", "complete", "done", "success", "succeeded"})
+_YES: Final = frozenset({"1", "true", "yes", "t", "y", "1.0"})
 _PERPLEXITY: Final = re.compile(r"\b(perplexity|ppl)\b")
 _NEEDED: Final = {"params": "the number of parameters", "tokens": "the number of training tokens"}
 #: Sizes below are in other units: no run of interest has fewer.
@@ -122,7 +123,7 @@ def propose(raw: RawTable) -> Proposal:
     used = _sizes(made, filled)
     evaluated = see.eval_set(filled)
     values = [one for one in filled if one.name not in used and re.fullmatch(r"loss|value|score|nll", one.phrase)]
-    sets = _names(made, filled, long=bool(evaluated and values))
+    sets = _names(made, filled, frame, long=bool(evaluated and values))
     if evaluated and values:
         _long(made, evaluated, values[0], filled)
     else:
@@ -254,15 +255,18 @@ def _unit_of_size(made: Proposal, name: str, column: Column) -> None:
 # names
 
 
-def _names(made: Proposal, columns: Sequence[Column], *, long: bool) -> list[str]:
+def _names(made: Proposal, columns: Sequence[Column], frame: pd.DataFrame, *, long: bool) -> list[str]:
     """Find what names runs and training sets; return the training sets."""
     taken = _mapped(made)
     free = [one for one in columns if one.name not in taken]
     run = see.run_name(free)
-    if run and (long or len(run.texts) == len(run.cells)):
+    if run and long and _is_without_sizes(made, frame):
+        steps = [one for one in see.run_columns(columns)["steps"] if len(set(one.values)) > 1]
+        _related(made, run, steps, f"run_id: {run.name!r} was taken")
+    elif run and (long or len(run.texts) == len(run.cells)):
         made.add("columns", "run_id", run.name)
     elif run:
-        _repeated_names(made, run, columns)
+        _repeated_names(made, run, columns, frame)
     found = see.train_set([one for one in free if one is not run])
     if found:
         made.add("columns", "train_set", found.name, found.shown)
@@ -277,17 +281,80 @@ def _names(made: Proposal, columns: Sequence[Column], *, long: bool) -> list[str
     return [_TRAIN_SET]
 
 
-def _repeated_names(made: Proposal, run: Column, columns: Sequence[Column]) -> None:
-    """Name checkpoints by their run and how far it had come."""
+def _repeated_names(made: Proposal, run: Column, columns: Sequence[Column], frame: pd.DataFrame) -> None:
+    """Name checkpoints: their last ones alone, or each by its run and how far it had come."""
+    said = f"run_id: names in {run.name!r} repeat ({len(run.texts)} in {len(run.cells)} rows)"
+    roles = see.run_columns(columns)
     tokens = made.mapping["columns"].get("tokens", [])
     factors = [tokens] if isinstance(tokens, str) else tokens
-    varying = [one for one in columns if one.name in factors and len(set(one.values)) > 1]
+    grows = [one for one in columns if one.name in factors] + roles["steps"]
+    varying = [one for one in grows if len(set(one.values)) > 1]
+    if _is_without_sizes(made, frame):
+        _related(made, run, varying, said)
+        return
+    also = (
+        f"To relate the losses of checkpoints instead, leave out params and tokens and name run_id = {run.name!r} "
+        f"and step = {varying[0].name!r}."
+        if varying
+        else ""
+    )
+    if last := _says_last(columns, frame, run):
+        made.add("columns", "run_id", run.name)
+        made.add("where", last[0].name, last[1], "the last checkpoint of each run")
+        made.unsure.append(
+            f"{said}: these seem to be checkpoints, of which {last[0].name!r} names the last. The others are left "
+            f"out: before the learning rate has decayed they are not comparable. {also}"
+        )
+        return
     made.unsure.append(
-        f"run_id: names in {run.name!r} repeat ({len(run.texts)} in {len(run.cells)} rows). If these are "
-        "checkpoints, only those after the learning rate has decayed are comparable; leave the others out by [where]."
+        f"{said}. If these are checkpoints, only those after the learning rate has decayed are comparable; leave the "
+        f"others out by [where]. {also}"
     )
     if varying:
         made.add("columns", "run_id", [run.name, varying[0].name])
+
+
+def _is_without_sizes(made: Proposal, frame: pd.DataFrame) -> bool:
+    """Whether a size of the runs is not known; a column of the other's own name would be read in any case."""
+    return bool(made.missing) and not any(name in frame for name in _NEEDED)
+
+
+def _related(made: Proposal, run: Column, varying: Sequence[Column], said: str) -> None:
+    """Map checkpoints whose sizes are not known, so that their losses are related to each other."""
+    made.add("columns", "run_id", run.name)
+    if not varying:
+        made.unsure.append(f"{said}, and no column says which checkpoint each row is: name one as step.")
+        return
+    made.add("columns", "step", varying[0].name, varying[0].shown)
+    made.mapping["columns"].pop("params", None)
+    made.mapping["columns"].pop("tokens", None)
+    for name in _NEEDED:
+        made.mapping["units"].pop(name, None)
+        made.remarks.pop(("columns", name), None)
+    made.unsure = [one for one in made.unsure if one.partition(":")[0] not in (*_NEEDED, "sizes")]
+    made.unsure.append(
+        f"sizes: {' and '.join(made.missing)} of the runs are not known, so that losses of one run_id ({run.name!r}) "
+        f"and step ({varying[0].name!r}) are related to each other, without laws. For laws, name both under "
+        "[columns] or [constants]."
+    )
+    made.missing = []
+
+
+def _says_last(columns: Sequence[Column], frame: pd.DataFrame, run: Column) -> tuple[Column, Any] | None:
+    """The column that says of every run which checkpoint is its last, and what stands there."""
+    for one in columns:
+        if not re.search(r"\b(is )?(final|last|end|finished|done)$", " ".join(_words(one.name))):
+            continue
+        for cell in dict.fromkeys(frame[one.name]):
+            if str(cell).strip().lower() in _YES:
+                kept = frame[run.name][frame[one.name] == cell]
+                if set(kept) == set(frame[run.name]) and kept.is_unique:
+                    return one, cell if isinstance(cell, bool | int | str) else str(cell)
+    return None
+
+
+def _words(name: str) -> list[str]:
+    return re.findall(r"[a-z0-9]+", re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower())
 
 
 def _mapped(made: Proposal) -> set[str]:

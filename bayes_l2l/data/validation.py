@@ -415,7 +415,7 @@ def _check_units(table: pd.DataFrame, found: Mapping[str, str], faults: list[str
         low, high = table[name].min(), table[name].max()
         faults.append(
             f"column {found.get(name, name)!r}: {name} of {low:.3g} to {high:.3g} are too few; give numbers of "
-            f"{name}, not thousands, millions or billions of them"
+            f"{name}, or say under [units] of a mapping file which thousands, millions or billions they are"
         )
     _check_possible(table, {name: column for name, column in found.items() if name not in in_thousands}, faults)
     losses = table[(table["metric"] == "loss") & table["loss"].notna()]
@@ -433,8 +433,9 @@ def _check_units(table: pd.DataFrame, found: Mapping[str, str], faults: list[str
         faults.append(
             f"column {worst[_COLUMN]!r}, evaluation {evaluation!r}: {len(cells)} of {n_losses} losses are "
             f"too large for nats per token (up to {worst['loss']:g} in {worst[_ROW]}; uniform guessing "
-            f"costs about {UNIFORM_GUESS:.3g}); convert a perplexity with log(perplexity), and give a "
-            "percentage as a fraction with metric 'error' or 'accuracy'"
+            f"costs about {UNIFORM_GUESS:.3g}); say under [units] of a mapping file that it is a "
+            "perplexity or percent, or give log(perplexity), and a percentage as a fraction with metric 'error' or "
+            "'accuracy'"
         )
 
 

@@ -106,8 +106,11 @@ def curves(
         if large is not None:
             ax.plot(at["flops"][new], at["loss"][new], **LARGE_RUN, color=own)
     ax.axvline(max(fit.max_flops[t] for _, t in shown), color=GREY, lw=0.9, ls=":", zorder=0)
-    ax.set(xscale="log", xlabel=_COMPUTE, ylabel=_LOSS)
+    ax.set(xlabel=_COMPUTE, ylabel=_LOSS)
+    drawing.flops_ticks(ax.xaxis)
     drawing.plain_log(ax)
+    seen = [drawing.rows_of(fit.sweep.table, cell)["loss"] for cell in shown]
+    drawing.within(ax, *seen, np.median(runs.draws, axis=0), *(() if large is None else (at["loss"],)))
     drawing.title(ax, f"Loss against compute, model {fit.spec.name}", fit.sweep)
     handles = [line for _, line in sorted(lines, key=lambda end: -end[0])]
     drawing.legend(ax, handles + drawing.curve_keys(levels, held_out=large is not None))
@@ -166,6 +169,7 @@ def forecast(
         handles.append(drawing.key(**LARGE_RUN, color="white", label=what))
         sweeps += [actual] if isinstance(actual, Sweep) else []
     ax.axvline(0, color=GREY, lw=0.8, zorder=0)
+    drawing.forest_within(ax, 0 * median, 100 * (low - median) / unit, 100 * (high - median) / unit)
     rows = [drawing.literal(drawing.row_label(point)) for _, point in points.iterrows()]
     ax.set_yticks(range(len(points)), rows, fontsize=8)
     given = [m for m in METRICS if m in set(points.get("metric", ["loss"]))]
@@ -210,7 +214,9 @@ def entropy(fit: Posterior, *, cells: Sequence[Cell] | None = None, ax: Axes | N
         ax.plot(drawing.rows_of(fit.sweep.table, cell)["loss"].min(), row, **TICK)
     ax.set_yticks(range(len(shown)), [drawing.literal(drawing.label_of(cell)) for cell in shown])
     ax.set(xlabel="irreducible entropy E (nats/token)", ylim=(len(shown) - 0.4, -0.6))
-    ax.set_xlim(left=0)
+    ends = drawing.interval(draws[:, [fit.cells.index(cell) for cell in shown]].T, max(LEVELS))
+    smallest = max(drawing.rows_of(fit.sweep.table, cell)["loss"].min() for cell in shown)
+    ax.set_xlim(left=min(0.0, float(ends[0].min())), right=1.05 * max(smallest, float(ends[1].max())))
     drawing.title(ax, f"Irreducible entropy, model {fit.spec.name}", fit.sweep)
     drawing.legend(ax, [*drawing.forest_keys("posterior median"), drawing.key(**TICK, label="smallest loss seen")])
     return fig
@@ -255,7 +261,8 @@ def isoflop(
     ax.plot(n, tokens_of(flops[-1], n), color=GREY, lw=1.0, ls="--")
     drawing.size_band(ax, flops, sizes, levels=LEVELS, color=own)
     ax.plot(runs["params"], runs["tokens"], **DOT, color=own)
-    ax.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="tokens D")
+    ax.set(xlabel="parameters N", ylabel="tokens D")
+    drawing.size_ticks(ax.xaxis, ax.yaxis)
     ax.set(xlim=(n[0], n[-1]), ylim=(d[0], d[-1]))
     drawing.title(ax, f"Loss of {drawing.label_of(cell)}, model {fit.spec.name}", fit.sweep)
     handles = [
@@ -359,7 +366,9 @@ def residuals(fit: Posterior, *, cells: Sequence[Cell] | None = None, ax: Sequen
         handles.append(drawing.key(**DOT, color=colour[cell[1]], label=label))
     for one, label in zip(axes, ("tokens a parameter D/N", _COMPUTE), strict=True):
         one.axhline(0, color="black", lw=0.8)
-        one.set(xscale="log", xlabel=label)
+        one.set_xlabel(label)
+    drawing.size_ticks(axes[0].xaxis)
+    drawing.flops_ticks(axes[1].xaxis)
     axes[0].set_ylabel("run less law (% of the law's loss)")
     drawing.title(axes[0], f"Residuals about the posterior median, model {fit.spec.name}", fit.sweep)
     drawing.legend(axes[1], handles, heading="root mean square: all runs,\nand those less than 10x below the largest")

@@ -123,8 +123,10 @@ def _panel(
         look: dict[str, Any] = {"marker": "o", "ms": 5, "mfc": "white", "capsize": 2, "lw": 1.0, "zorder": 5}
         ax.errorbar(middle, np.median(loss), yerr=height, xerr=reach, color="black", **look)
     ax.plot(best, np.median(lowest, axis=1), color="black", lw=1.0, zorder=4)
-    ax.set(xscale="log", xlabel="parameters N", ylabel="loss (nats/token)")
+    ax.set(xlabel="parameters N", ylabel="loss (nats/token)")
+    drawing.size_ticks(ax.xaxis)
     drawing.plain_log(ax)
+    drawing.within(ax, runs["loss"], np.median(lowest, axis=1))
 
 
 def _points(cell: tuple[str, str], params: Floats, flops: Floats) -> pd.DataFrame:

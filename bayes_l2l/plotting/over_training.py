@@ -84,11 +84,13 @@ def multiples(
     colour = _colours([*every, *lines])
     fig, ax = drawing.figure(ax, (9.5, 5.8))
     handles: list[Artist] = []
+    medians: list[Any] = []
     for multiple in lines:
         params = np.sqrt(grid / (FLOPS_PER_PARAM_TOKEN * multiple))
         draws = forecasts.forecast(fit, _points(shown, params, multiple * params), kind="mean").draws
         drawing.band(ax, grid, draws.T, levels=levels, color=colour(multiple))
         middle = np.median(draws, axis=0)
+        medians.append(middle)
         handles += ax.plot(grid, middle, color=colour(multiple), lw=1.2, label=f"M = {multiple:.3g}")
     for x, y, multiple in zip(runs["flops"], runs["loss"], _multiple(runs), strict=True):
         ax.plot(x, y, **DOT, color=colour(multiple))
@@ -97,8 +99,10 @@ def multiples(
         drawing.point_intervals(ax, [run["flops"]], draws.T, level=max(levels), color=colour(multiple))
         ax.plot(run["flops"], run["loss"], **LARGE_RUN, color=colour(multiple))
     ax.axvline(runs["flops"].max(), color=GREY, lw=0.9, ls=":", zorder=0)
-    ax.set(xscale="log", xlabel="training compute C (FLOPs)", ylabel="loss (nats/token)")
+    ax.set(xlabel="training compute C (FLOPs)", ylabel="loss (nats/token)")
+    drawing.flops_ticks(ax.xaxis)
     drawing.plain_log(ax)
+    drawing.within(ax, runs["loss"], ahead["loss"], *medians)
     drawing.title(ax, f"{drawing.label_of(shown)}, by tokens per parameter, model {fit.spec.name}", fit.sweep)
     drawing.legend(ax, handles + _keys("law at this M", levels, held_out=len(ahead) > 0))
     return fig

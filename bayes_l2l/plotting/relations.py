@@ -292,6 +292,8 @@ def exponents(fit: Posterior, pairs: Iterable[tuple[Cell, Cell]], *, ax: Axes | 
     ax.axvline(1, color=GREY, lw=0.9, ls=":", zorder=0)
     ax.set_yticks(range(len(translations)), [drawing.literal(_name(one)) for one in translations])
     ax.set(xlabel="exponent kappa of the relation", ylim=(len(translations) - 0.4, -0.6))
+    ends = np.array([np.quantile(one.kappa, [0.5, 0.05, 0.95]) for one in translations])
+    drawing.forest_within(ax, *ends.T)
     scales = [np.quantile(one.K, [0.5, 0.05, 0.95]) for one in translations]
     drawing.right_labels(ax, ["{:.3g} ({:.3g} to {:.3g})".format(*K) for K in scales], "K: median (90% interval)")
     drawing.title(ax, f"Loss-to-loss exponents, model {fit.spec.name}", fit.sweep)

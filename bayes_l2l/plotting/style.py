@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from bayes_l2l.data.numerals import write_size
 from bayes_l2l.data.sizes import size_labels
 from bayes_l2l.errors import DataError
 from bayes_l2l.posterior.draws import law_draws, stacked
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.ticker import Formatter
 
     from bayes_l2l.data.sweep import Cell, Sweep
     from bayes_l2l.laws.scaling import Law
@@ -36,6 +39,13 @@ COLOURS: Final = (
 #: Central intervals of every estimate, unless others are asked for.
 LEVELS: Final = (0.5, 0.9)
 GREY: Final = "0.35"
+#: Axes that go less far than this factor have evenly spaced ticks.
+_DECADE: Final = 9.0
+#: What intervals may add to either side of an axis, over what data and medians span; and to either side of a forest,
+#: over the width of its typical interval.
+_ROOM, _TYPICAL = 0.5, 2.5
+#: Mark of the words that say that intervals run out of a picture.
+CUT: Final = "cut"
 #: Points along a curve, and along either side of a map.
 GRID: Final = 60
 LARGE_RUN: Final[dict[str, Any]] = {"marker": "*", "ms": 8, "ls": "", "mec": "black", "mew": 0.7, "zorder": 6}
@@ -245,14 +255,6 @@ def rms(values: Any) -> float:
     return float(np.sqrt(np.mean(values**2)))
 
 
-def short(number: float) -> str:
-    """Write a number of parameters or tokens as people say it: 3.31B."""
-    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if number >= size:
-            return f"{number / size:.3g}{letter}"
-    return f"{number:.3g}"
-
-
 def title(ax: Axes, text: str, *sweeps: Sweep) -> None:
     """Say what is shown, and that it is simulated where any of the sweeps is."""
     if any(sweep.simulated for sweep in sweeps):
@@ -261,13 +263,103 @@ def title(ax: Axes, text: str, *sweeps: Sweep) -> None:
 
 
 def plain_log(ax: Axes) -> None:
-    """Make the y axis logarithmic, with ticks that are written out (1, 1.5, 2, 3...)."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    """Make the y axis logarithmic, with ticks that are written out: some, however short the axis is."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+
+    class Plain(LogLocator):
+        """Round numbers: evenly spaced ones where they span less than a factor of ten."""
+
+        def tick_values(self, vmin: float, vmax: float) -> Any:
+            found: Any = super().tick_values(vmin, vmax)
+            if 0 < vmin < vmax < _DECADE * vmin:
+                found = MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10]).tick_values(vmin, vmax)
+            return found[found > 0]
 
     ax.set_yscale("log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
+    ax.yaxis.set_major_locator(Plain(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def size_ticks(*axes: Axis) -> None:
+    """Make axes of model sizes or tokens logarithmic, with ticks as people write them: 20M, 50M, 100M."""
+    from matplotlib.ticker import FuncFormatter
+
+    for axis in axes:
+        _log_ticks(axis, FuncFormatter(lambda value, _: write_size(value)))
+
+
+def flops_ticks(axis: Axis) -> None:
+    """Make an axis of compute logarithmic, with ticks between powers of ten where these are few."""
+    from matplotlib.ticker import LogFormatterSciNotation
+
+    _log_ticks(axis, LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf)))
+
+
+def _log_ticks(axis: Axis, formatter: Formatter) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    class Some(LogLocator):
+        """More ticks where powers of ten are few."""
+
+        def tick_values(self, vmin: float, vmax: float) -> Any:
+            decades = np.log10(vmax / vmin) if 0 < vmin < vmax else 0.0
+            few = (1.0, 2.0, 5.0) if decades < 1.7 else (1.0, 3.0) if decades < 2.7 else (1.0,)
+            self.set_params(subs=few, numticks=8)
+            return super().tick_values(vmin, vmax)
+
+    (axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale)("log")
+    axis.set_major_locator(Some())
+    axis.set_major_formatter(formatter)
+    axis.set_minor_locator(NullLocator())
+
+
+def within(ax: Axes, *values: Any) -> None:
+    """Let data and medians decide how far the y axis goes: an interval adds so much, and runs out of the picture.
+
+    Parameters
+    ----------
+    ax : Axes
+        With everything drawn that it will show.
+    *values : array_like
+        Data and medians along its y axis.
+    """
+    every = np.concatenate([np.ravel(np.asarray(one, dtype=float)) for one in values])
+    is_log = ax.get_yscale() == "log"
+    every = every[np.isfinite(every) & ((every > 0) | (not is_log))]
+    if not every.size:
+        return
+    low, high = (np.log(every.min()), np.log(every.max())) if is_log else (every.min(), every.max())
+    more = _ROOM * max(high - low, 1e-3 * max(abs(low), abs(high), 1e-9))
+    ends = np.exp([low - more, high + more]) if is_log else np.array([low - more, high + more])
+    _cut(ax, "y", *ends)
+
+
+def forest_within(ax: Axes, middles: Any, lows: Any, highs: Any) -> None:
+    """The same of the rows of a forest: no interval makes the others too short to be read."""
+    middles, lows, highs = (np.asarray(one, dtype=float) for one in (middles, lows, highs))
+    known = np.isfinite(middles) & np.isfinite(lows) & np.isfinite(highs)
+    if known.any():
+        reach = _TYPICAL * np.median((highs - lows)[known])
+        _cut(ax, "x", middles[known].min() - reach, middles[known].max() + reach)
+
+
+def _cut(ax: Axes, axis: str, low: float, high: float) -> None:
+    """Shorten an axis to these ends, and say so in the picture; ends beyond it change nothing."""
+    first, last = getattr(ax, f"get_{axis}lim")()
+    turned = first > last
+    before = (min(first, last), max(first, last))
+    after = (max(before[0], low), min(before[1], high))
+    if after == before:
+        return
+    getattr(ax, f"set_{axis}lim")(*(after[::-1] if turned else after))
+    place: dict[str, Any] = {"xy": (1, 1), "xycoords": "axes fraction", "ha": "right", "va": "bottom"}
+    ax.annotate("intervals run out of the picture", **place, fontsize=7, color=GREY, gid=CUT)
+
+
+def is_cut(fig: Figure) -> bool:
+    """Whether intervals run out of a picture."""
+    return any(text.get_gid() == CUT for ax in fig.axes for text in ax.texts)
 
 
 def cells_of(sweep: Sweep, cells: Sequence[Cell] | None) -> list[Name]:
@@ -292,7 +384,7 @@ def label_of(cell: Name) -> str:
 
 def row_label(point: pd.Series[Any]) -> str:
     """Name of a row of a forecast's points."""
-    size = f"{short(point['params'])} parameters, {short(point['tokens'])} tokens"
+    size = f"{write_size(point['params'])} parameters, {write_size(point['tokens'])} tokens"
     return f"{label_of((point['eval_set'], point['train_set']))}\n{size}, {point['extrapolation']:.3g}x compute"
 
 

@@ -11,12 +11,13 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
+from bayes_l2l.data.numerals import write_size
 from bayes_l2l.files import as_csv
-from bayes_l2l.plotting.style import COLOURS, short
+from bayes_l2l.plotting.style import COLOURS, is_cut
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,13 @@ _INKS: Final = {
     "#ebebeb": "grid",  # of drawing.tidy
     "#b0b0b0": "grid",
 } | {colour.lower(): f"c{i}" for i, colour in enumerate(COLOURS) if colour != "#000000"}
+_OUT: Final = (
+    " Some intervals run out of their picture: data and medians decide how far it goes, and tables have the numbers."
+)
 _GREEK: Final = {"alpha": "α", "beta": "β", "gamma": "γ", "kappa": "κ", "eta": "η"}
+
+#: What a table shows: column, or several that are one to the reader, to heading and format.
+Columns: TypeAlias = "dict[str | tuple[str, ...], tuple[str, Callable[..., str]]]"
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,12 @@ class Gallery:
     keys: Mapping[str, str]
     kind: str = "gallery"
 
+    @property
+    def said(self) -> str:
+        """The caption, and whether intervals run out of a picture."""
+        cut = any(is_cut(picture.figure) for picture in self.pictures)
+        return f"{self.caption}{_OUT if cut else ''}"
+
 
 @dataclass(frozen=True)
 class Card:
@@ -114,17 +127,21 @@ class Table:
         What it holds, with units.
     frame : pandas.DataFrame
         All of it goes into the CSV file.
-    columns : mapping of str to (str, callable)
-        What is shown: heading and format of each column.
+    columns : mapping of str, or tuple of str, to (str, callable)
+        What is shown: heading and format of each column, or of several that are one to the reader, such as an
+        interval; then it is sorted by the first of them.
     folded : bool, default False
         Whether it is unfolded only when it is asked for.
+    brief : sequence of str, optional
+        Headings that a narrow page shows unless all are asked for; by default all.
     """
 
     name: str
     caption: str
     frame: pd.DataFrame
-    columns: Mapping[str, tuple[str, Callable[[Any], str]]]
+    columns: Columns
     folded: bool = False
+    brief: Sequence[str] = ()
     kind: str = "table"
 
     @property
@@ -134,10 +151,22 @@ class Table:
         return f"data:text/csv;charset=utf-8;base64,{coded}"
 
     @property
-    def rows(self) -> list[list[tuple[str, str]]]:
-        """Rows of what is shown: each value to sort by (empty unless a number), and its text."""
-        shown = [[(_sortable(v), form(v)) for v in self.frame[c]] for c, (_, form) in self.columns.items()]
+    def headings(self) -> list[tuple[str, str]]:
+        """Heading of every column, and the class of what a narrow page can do without."""
+        return [(heading, self._class(heading)) for heading, _ in self.columns.values()]
+
+    @property
+    def rows(self) -> list[list[tuple[str, str, str]]]:
+        """Rows of what is shown: each value to sort by (empty unless a number), its text, and its class."""
+        shown = []
+        for names, (heading, form) in self.columns.items():
+            of = [self.frame[name] for name in ([names] if isinstance(names, str) else names)]
+            rows = list(zip(*of, strict=True))
+            shown.append([(_sortable(row[0]), form(*row), self._class(heading)) for row in rows])
         return [list(row) for row in zip(*shown, strict=True)]
+
+    def _class(self, heading: str) -> str:
+        return "more" if self.brief and heading not in self.brief else ""
 
 
 Part = str | Picture | Gallery | Cards | Notes | Table
@@ -216,7 +245,17 @@ def digits(value: float) -> str:
 
 def size(value: float) -> str:
     """Write a number of parameters or tokens: 3.31B."""
-    return short(value)
+    return write_size(value) if np.isfinite(value) else "–"
+
+
+def between(form: Callable[[Any], str]) -> Callable[[Any, Any], str]:
+    """Format of two ends, each by a format: ``1.2 to 3.4``, or one of them where they are alike."""
+    return lambda low, high: form(low) if form(low) == form(high) else f"{form(low)} to {form(high)}"
+
+
+def with_interval(form: Callable[[Any], str]) -> Callable[[Any, Any, Any], str]:
+    """Format of a median and both ends of its interval: ``2.3 (1.2 to 3.4)``."""
+    return lambda middle, low, high: f"{form(middle)} ({form(low)} to {form(high)})"
 
 
 def _sortable(value: Any) -> str:

@@ -23,17 +23,20 @@ from bayes_l2l.prediction.optimum import optimum
 from bayes_l2l.report.page import (
     Card,
     Cards,
+    Columns,
     Gallery,
     Notes,
     Part,
     Picture,
     Section,
     Table,
+    between,
     decimals,
     digits,
     equation,
     render,
     size,
+    with_interval,
 )  # fmt: skip
 from bayes_l2l.report.views import ALONE, BANDS, MOST, PANEL, View, axes_of, bare, below, interval_text
 from bayes_l2l.spec.model import ModelSpec
@@ -178,7 +181,8 @@ class _Report(View):
             # Sets are often run at the same sizes: their dots stand side by side.
             shift = 1.03 ** (place - (len(overview) - 1) / 2)
             ax.plot(part["params"] * shift, part["tokens"], **drawing.DOT, color=self.colour[str(name)])
-        ax.set(xscale="log", yscale="log", xlabel="parameters N", ylabel="tokens D")
+        ax.set(xlabel="parameters N", ylabel="tokens D")
+        drawing.size_ticks(ax.xaxis, ax.yaxis)
         alt = f"Sizes of the runs, tokens against parameters. {self.lead} " + "; ".join(
             f"{row['train_set']}: {row['runs']} runs, {size(row['params_min'])} to {size(row['params_max'])} "
             f"parameters, {size(row['tokens_min'])} to {size(row['tokens_max'])} tokens"
@@ -186,17 +190,16 @@ class _Report(View):
         )
         said = [self.fit.sweep.provenance] if self.fit.sweep.provenance else []
         caption = "A dot a run; sets with runs of one size stand side by side." + self.simulated
-        columns: dict[str, Any] = {"train_set": ("training set", str), "runs": ("runs", str)}
+        columns: Columns = {"train_set": ("training set", str), "runs": ("runs", str)}
         columns |= {"evaluations": ("evaluations", str)}
-        for name in ("parameters", "tokens"):
-            low, high = (f"{name.replace('parameters', 'params')}_{end}" for end in ("min", "max"))
-            columns |= {low: (f"fewest {name}", size), high: (f"most {name}", size)}
-        columns |= {"flops_min": ("least FLOPs", digits), "flops_max": ("most FLOPs", digits)}
-        columns |= {"ratio_min": ("least D/N", digits), "ratio_max": ("most D/N", digits)}
+        for ends, form in (("params", size), ("tokens", size), ("flops", digits), ("ratio", digits)):
+            heading = {"params": "parameters", "flops": "FLOPs", "ratio": "tokens a parameter"}.get(ends, ends)
+            columns[f"{ends}_min", f"{ends}_max"] = (heading, between(form))
         return Section("data", "The runs", [
             *said,
             Gallery([Picture(fig, alt, "Sizes of the runs")], caption, self.keys()),
-            Table("runs", "Runs of every training set", overview, columns),
+            Table("runs", "Runs of every training set", overview, columns,
+                  brief=("training set", "runs", "parameters", "tokens")),
             self.table_of_cells(),
         ])  # fmt: skip
 
@@ -207,7 +210,7 @@ class _Report(View):
         return Table("cells", "Cells: losses of every training set on every evaluation (nats/token)", cells, {
             "eval_set": ("evaluation", str), "train_set": ("training set", str), "losses": ("losses", str),
             "smallest_loss": ("smallest loss", decimals(3)), "largest_loss": ("largest loss", decimals(3)),
-        }, folded=len(cells) > 12)  # fmt: skip
+        }, folded=len(cells) > 12, brief=("evaluation", "training set", "smallest loss"))  # fmt: skip
 
     def model(self) -> Section:
         """What was believed."""
@@ -253,8 +256,11 @@ class _Report(View):
             galleries.append(Gallery(panels, "The same for other evaluations." + more, self.keys()))
         given = [m for m in METRICS if m in set(table.get("metric", ["loss"]))]
         what = " and ".join(PLURALS[m] + (" (nats/token)" if m == "loss" else "") for m in given)
-        of_metric = {"metric": ("metric", lambda m: WORDS[m])} if "metric" in table else {}
+        of_metric: Columns = {"metric": ("metric", lambda m: WORDS[m])} if "metric" in table else {}
         width = "width of 90%" + (" (of fractions, in points)" if rate.any() else "")
+        # Where all losses are on validation data of the training sets themselves, one name says both.
+        own = (table["eval_set"] == table["train_set"]).all()
+        which = ("training set",) if own else ("training set", "evaluation")
         caption = f"Forecast {what} of compute-optimal runs of {digits(self.flops)} FLOPs"
         return Section("forecasts", "Forecasts", [
             *galleries,
@@ -262,9 +268,9 @@ class _Report(View):
                 "train_set": ("training set", str), "eval_set": ("evaluation", str), **of_metric,
                 "params": ("parameters", size), "tokens": ("tokens", size),
                 "extrapolation": ("times compute", digits),
-                "median": ("median", decimals(3)), "q0.05": ("5%", decimals(3)), "q0.95": ("95%", decimals(3)),
+                "median": ("median", decimals(3)), ("q0.05", "q0.95"): ("90% interval", between(decimals(3))),
                 "width": (width, _percent),
-            }),
+            }, brief=(*which, "median", "90% interval")),
         ])  # fmt: skip
 
     def rates(self) -> Section | None:
@@ -325,7 +331,7 @@ class _Report(View):
         shown = [group for group in (self.first, others[: 2 * MOST]) if group]
         pictures = []
         for group in shown:
-            fig, ax = axes_of((7.2, 1.5 + 0.27 * len(group)), names=True)
+            fig, ax = axes_of((5.4, 1.3 + 0.27 * len(group)), names=True)
             plots.entropy(self.drawn, cells=group, ax=ax)
             draws = self.fit.draws["E"].sel(cell=["|".join(c) for c in group]).to_numpy()
             ends = np.quantile(draws, [0.5, 0.05, 0.95], axis=(0, 1)).T
@@ -337,11 +343,9 @@ class _Report(View):
             pictures.append(Picture(bare(fig), alt, heading if len(shown) > 1 else ""))
         summary = summary_table(self.fit).reset_index()
         form = decimals(4)
-        columns: dict[str, Any] = {"variable": ("quantity", str), "cell": ("evaluation | training set", _or_dash)}
-        columns |= {
-            c: (h, form)
-            for c, h in (("mean", "mean"), ("sd", "sd"), ("q0.05", "5%"), ("median", "median"), ("q0.95", "95%"))
-        }
+        columns: Columns = {"variable": ("quantity", str), "cell": ("evaluation | training set", _or_dash)}
+        columns |= {c: (c, form) for c in ("mean", "sd", "median")}
+        columns["q0.05", "q0.95"] = ("90% interval", between(form))
         columns |= {"rhat": ("R-hat", decimals(3)), "ess_bulk": ("bulk ESS", decimals(0))}
         caption = (
             "Open dot: posterior median; thick and thin line: 50% and 90% interval; tick: smallest loss seen. "
@@ -349,7 +353,8 @@ class _Report(View):
         )
         return Section("entropy", "Irreducible loss", [
             *(Gallery([picture], caption if picture is pictures[-1] else "", {}) for picture in pictures),
-            Table("parameters", "Posterior of every parameter", summary, columns, folded=True),
+            Table("parameters", "Posterior of every parameter", summary, columns, folded=True,
+                  brief=("quantity", "evaluation | training set", "median", "90% interval")),
         ])  # fmt: skip
 
     def sizes(self) -> Section | None:
@@ -379,18 +384,19 @@ class _Report(View):
             f"size, {BANDS}; dotted: equal compute; dashed: {REACH:g} times the largest." + self.simulated,
             {},
         )
-        columns: dict[str, Any] = {"train_set": ("training set", str), "eval_set": ("evaluation", str)}
+        columns: Columns = {"train_set": ("training set", str), "eval_set": ("evaluation", str)}
         columns |= {"flops": ("FLOPs", digits)}
         for name, heading, form in (
             ("params", "parameters", size), ("tokens", "tokens", size),
             ("tokens_per_param", "tokens a parameter", digits), ("params_exponent", "exponent of N", decimals(2)),
         ):  # fmt: skip
-            columns |= {name: (heading, form), f"{name}_q0.05": ("5%", form), f"{name}_q0.95": ("95%", form)}
+            columns[name, f"{name}_q0.05", f"{name}_q0.95"] = (heading, with_interval(form))
         return Section("sizes", "Model size", [
             " ".join(said),
             budgets,
             maps,
-            Table("sizes", "Compute-optimal sizes: median and 90% interval", found.table(), columns),
+            Table("sizes", "Compute-optimal sizes: median and 90% interval", found.table(), columns,
+                  brief=("FLOPs", "parameters", *(() if found.shared else ("training set",)))),
         ])  # fmt: skip
 
     def tested(self) -> Section | None:
@@ -419,17 +425,19 @@ class _Report(View):
         if self.fit.spec.name not in backtest.models:
             models = ", ".join(backtest.models)
             absent = f" This backtest is of {models}, not of the model “{self.fit.spec.name}” of this fit."
-        columns: dict[str, Any] = {"model": ("model", str), "split": ("split", str), "distance": ("distance", str)}
+        columns: Columns = {"model": ("model", str), "split": ("split", str), "distance": ("distance", str)}
         columns |= {"n": ("losses", str)}
         for name, heading in (
             ("rel_error", "error"), ("bias", "bias"), ("crps", "CRPS"), ("coverage50", "in 50%"),
             ("coverage90", "in 90%"), ("width90", "width of 90%"),
         ):  # fmt: skip
             columns[name] = (heading, decimals(0 if name.startswith("cov") else 2))
+        brief = ("model", "distance", "in 90%", "CRPS")
         return Section("tested", "Calibration", [
             f"Forecasts of runs that exist, fitted to smaller ones, beside what happened. {'; '.join(said)}.{absent}",
             *(Gallery([picture], "", {}) for picture in pictures),
-            Table("scores", "Scores by distance, in percent (of the actual loss, or of the losses)", scores, columns),
+            Table("scores", "Scores by distance, in percent (of the actual loss, or of the losses)", scores, columns,
+                  brief=brief),
             *([Notes(backtest.notes)] if backtest.notes else []),
         ])  # fmt: skip
 
@@ -449,7 +457,7 @@ class _Report(View):
         if self.has_laws:
             residuals = self.residuals_of()
             parts.append(
-                Gallery([residuals], "Dots: runs, in percent of the median law." + self.simulated, self.keys())
+                Gallery(residuals, "Dots: runs, in percent of the median law." + self.simulated, self.keys())
             )
         parts.append(Table("diagnostics", "Worst value of every quantity", self.diagnosed, {
             "variable": ("quantity", str), "rhat": ("R-hat", decimals(3)), "ess_bulk": ("bulk ESS", decimals(0)),
@@ -468,12 +476,11 @@ def _relation_table(translations: Sequence[Translation]) -> Table:
             low, middle, high = np.quantile(draws, [0.05, 0.5, 0.95])
             row |= {name: middle, f"{name}_q0.05": low, f"{name}_q0.95": high}
         rows.append(row)
-    columns: dict[str, Any] = {"source": ("from", str), "target": ("to", str)}
+    columns: Columns = {"source": ("from", str), "target": ("to", str)}
     for name, heading in (("kappa", "κ"), ("K", "K"), ("E0", "E₀"), ("E1", "E₁")):
-        columns |= {name: (heading, digits)}
-        columns |= {f"{name}_q{q}": (f"{heading} {words}", digits) for q, words in (("0.05", "5%"), ("0.95", "95%"))}
+        columns[name, f"{name}_q0.05", f"{name}_q0.95"] = (heading, with_interval(digits))
     caption = "Relations: posterior median and 90% interval; “bayes-l2l translate” gives those of any two cells"
-    return Table("relations", caption, pd.DataFrame(rows), columns)
+    return Table("relations", caption, pd.DataFrame(rows), columns, brief=("to", "κ"))
 
 
 def described_priors(spec: ModelSpec) -> list[tuple[str, str, str, str]]:

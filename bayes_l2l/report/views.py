@@ -44,7 +44,7 @@ MOST: Final = 18
 BANDS: Final = "shading: 50% and 90% intervals"
 #: Inches of one of several pictures side by side, and of one alone.
 PANEL: Final = (4.3, 3.3)
-ALONE: Final = (7.2, 4.6)
+ALONE: Final = (5.2, 4.0)
 #: Draws that pictures are made of: enough for a line; tables use all.
 _DRAWN: Final = 500
 
@@ -217,7 +217,7 @@ class View:
     def exponents_of(self, translations: Sequence[Translation]) -> Gallery:
         """Forest of kappa, with K beside it."""
         shown = translations[: 2 * MOST]
-        fig, ax = axes_of((7.2, 1.5 + 0.27 * len(shown)), names=True)
+        fig, ax = axes_of((5.4, 1.3 + 0.27 * len(shown)), names=True)
         relations.exponents(self.drawn, [(one.source, one.target) for one in shown], ax=ax)
         ax.set_yticks(range(len(shown)), [drawing.literal(label_of(one.target)) for one in shown])
         found = "; ".join(
@@ -280,17 +280,21 @@ class View:
         """What a task was given as."""
         return metrics_of(self.fit)[next(cell for cell in self.fit.error_cells if cell[0] == task)]
 
-    def residuals_of(self) -> Picture:
-        """What runs deviate from their law."""
-        fig, axes = drawing.figures((8.2, 3.4), columns=2)
-        plots.residuals(self.drawn, cells=self.first, ax=axes)
-        legend = axes[1].get_legend()
+    def residuals_of(self) -> list[Picture]:
+        """What runs deviate from their law, by tokens a parameter and by compute."""
+        both = [axes_of(PANEL) for _ in range(2)]
+        plots.residuals(self.drawn, cells=self.first, ax=[ax for _, ax in both])
+        legend = both[1][1].get_legend()
         rms = [text.get_text().replace(r"\$", "$") for text in legend.get_texts()] if legend else []
         alt = (
-            "What runs deviate from their law, in percent, against tokens a parameter and against compute. Root mean "
-            f"square of all runs and of those less than ten times below the largest: {'; '.join(rms)}."
+            "What runs deviate from their law, in percent, against {}. Root mean square of all runs and of those "
+            f"less than ten times below the largest: {'; '.join(rms)}."
         )
-        return Picture(bare(fig), alt, "What the law leaves unexplained")
+        both[1][1].set_ylabel(both[0][1].get_ylabel())
+        named = zip(both, ("tokens a parameter", "compute"), strict=True)
+        return [
+            Picture(bare(fig), alt.format(by), f"What the law leaves unexplained, by {by}") for (fig, _), by in named
+        ]
 
 
 def axes_of(inches: tuple[float, float], *, names: bool = False) -> tuple[Figure, Axes]:
@@ -321,7 +325,7 @@ def below(fig: Figure) -> Figure:
             fig.legend(
                 handles=[h for h in handles if h is not None], loc="outside lower left", ncols=2, frameon=False
             )
-    fig.set_size_inches(8.2, 4.6)
+    fig.set_size_inches(6.0, 4.6)
     return fig
 
 

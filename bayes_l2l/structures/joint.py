@@ -35,6 +35,7 @@ from bayes_l2l.spec.reading import only_known, refuse
 from bayes_l2l.structures.arrays import LossArrays, anchors
 from bayes_l2l.structures.laws import NOISE_VARIABLES, WIDE, LawSpec, LawStructure, Place, build_laws
 from bayes_l2l.structures.parameters import coords, effects_of, parameter
+from bayes_l2l.structures.pointwise import law_densities
 from bayes_l2l.structures.protocol import Cell, Module, Noise, Related
 from bayes_l2l.structures.run_likelihood import independent_runs, run_likelihood
 from bayes_l2l.structures.size_effect import expected_effect
@@ -197,6 +198,26 @@ class Joint(LawStructure[JointSpec]):
             one if anchor[cell] else replace(one, residuals=spec.downstream.residuals)
             for cell, one in zip(cells, super().noise(posterior, cells), strict=True)
         ]
+
+    @override
+    def loss_densities(self, spec: JointSpec, data: LossArrays, draws: xr.Dataset) -> Floats:
+        # Of a downstream evaluation given R, which its losses do not decide.
+        deciding, others = list(data.anchors), _downstream(data)
+        anchors = draws.isel(cell=deciding)
+        cell = np.nonzero(data.observed.T)[0]
+        found = np.empty((draws.sizes["sample"], len(cell)))
+        found[:, np.isin(cell, deciding)] = super().loss_densities(spec, data.only(deciding), anchors)
+        if others:
+            scales = {name: anchors[name].to_numpy() for name in NOISE_VARIABLES}
+            law = law_draws(anchors, slice(None))
+            found[:, np.isin(cell, others)] = law_densities(
+                law_draws(draws, others),
+                data.only(others),
+                residual_scale=draws["residual_scale"].to_numpy()[:, others],
+                shift=expected_effect(law, data.only(deciding), **scales),
+                residuals=spec.downstream.residuals,
+            )
+        return found
 
     @override
     def related(self, posterior: Posterior, source: Cell, target: Cell) -> Related:

@@ -28,6 +28,7 @@ from bayes_l2l.spec.reading import one_of
 from bayes_l2l.structures.arrays import LossArrays, discrepancy_scale, discrepancy_shift
 from bayes_l2l.structures.evaluation_correlation import EvaluationCorrelation, evaluation_correlation
 from bayes_l2l.structures.parameters import Effects, coords, effects_of, number_of_cells, parameter
+from bayes_l2l.structures.pointwise import Pointwise, law_densities, loss_names, parts
 from bayes_l2l.structures.protocol import Kind, Structure, scattered
 from bayes_l2l.structures.run_likelihood import independent_runs, run_likelihood
 from bayes_l2l.structures.size_effect import drawn_effect, expected_effect
@@ -287,6 +288,28 @@ class LawStructure(Structure[Spec, LossArrays]):
         if kind == "predictive" and noisy:
             log_loss += self._residuals(posterior, at, len(loss))
         return np.asarray(np.exp(log_loss))
+
+    @override
+    def pointwise(self, posterior: Posterior) -> Pointwise:
+        spec: Spec = posterior.spec  # type: ignore[assignment]
+        data, draws = self.arrange(spec, posterior.sweep), stacked(posterior.draws)
+        cell, point = np.nonzero(data.observed.T)
+        density = np.empty((draws.sizes["sample"], len(cell)))
+        for part in parts(*density.shape):
+            density[part] = self.loss_densities(spec, data, draws.isel(sample=part))
+        return Pointwise(density, data.weight[point], loss_names(data))
+
+    def loss_densities(self, spec: Spec, data: LossArrays, draws: xr.Dataset) -> Floats:
+        """Log density of every loss of the arrays in stacked draws of their cells, shape (draw, loss)."""
+        likelihood = spec.likelihood
+        return law_densities(
+            law_draws(draws, slice(None)),
+            data,
+            residual_scale=draws["residual_scale"].to_numpy(),
+            shift=data.shift,
+            effect_scale=np.hypot(draws["size_effect_scale"].to_numpy()[:, None], data.discrepancy),
+            residuals=residual_draws(likelihood, draws),
+        )
 
     def _size_effect(self, posterior: Posterior, draws: xr.Dataset, at: pd.DataFrame, off: Floats) -> Floats:
         """Draws of what runs of every point's size deviate in log R, by the fitted losses that decide R."""

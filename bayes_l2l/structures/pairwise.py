@@ -31,6 +31,7 @@ from bayes_l2l.spec.reading import number, one_of, refuse
 from bayes_l2l.structures.arrays import LossArrays
 from bayes_l2l.structures.laws import residual_draws, residuals_of
 from bayes_l2l.structures.parameters import coords, effects_of, parameter
+from bayes_l2l.structures.pointwise import Pointwise, parts, residual_densities
 from bayes_l2l.structures.protocol import Cell, Kind, Module, Noise, Related, Structure, scattered
 
 if TYPE_CHECKING:
@@ -152,26 +153,7 @@ class PairArrays:
         DataError
             If no two cells of the relation have a run of equal (N, D).
         """
-        table = sweep.table[sweep.table["metric"] == "loss"]
-        table = table.assign(_size=size_labels(table))
-        repeats = ["train_set", "eval_set", "_size"]
-        table = table.assign(loss=table.groupby(repeats)["loss"].transform("mean")).drop_duplicates(repeats)
-        sizes: dict[Cell, set[str]] = {}
-        for evaluation, train, label in zip(table["eval_set"], table["train_set"], table["_size"], strict=True):
-            sizes.setdefault((evaluation, train), set()).add(label)
-        pairs = [(s, t) for s, t in ordered_pairs(list(sizes), relation=spec.relation) if sizes[s] & sizes[t]]
-        if not pairs:
-            raise DataError(
-                f"{sweep.name} has no two cells with runs of equal size for model {spec.name!r} "
-                f"({RELATIONS[spec.relation]}): it needs {_NEEDS[spec.relation]}."
-            )
-        used = {cell for pair in pairs for cell in pair}
-        kept = [cell in used for cell in zip(table["eval_set"], table["train_set"], strict=True)]
-        table = table[kept].drop(columns="_size").reset_index(drop=True)
-        runs = LossArrays.of(replace(sweep, table=table), weight_exponent=spec.likelihood.weight_exponent)
-        # Relations have no reference size: E is measured by the smallest loss itself.
-        smallest = np.exp(np.where(runs.observed > 0, runs.log_loss, np.inf).min(axis=0))
-        runs = replace(runs, smallest=smallest)
+        table, runs, pairs = _paired(sweep, spec)
         sources, targets = (np.array([runs.cells.index(cell) for cell in side]) for side in zip(*pairs, strict=True))
         centre, spread = entropy_priors(replace(sweep, table=table), runs, spec=spec)
         return cls(runs, sources, targets, centre, spread)
@@ -228,6 +210,31 @@ class PairArrays:
         # Relative to the largest run of the pair: a larger one of the source alone says nothing about the relation.
         weight = both * runs.weight[:, None]
         return arrays | {"weight": weight / weight.max(axis=0)}
+
+
+def _paired(sweep: Sweep, spec: PairwiseSpec) -> tuple[pd.DataFrame, LossArrays, list[tuple[Cell, Cell]]]:
+    """Losses of the cells that are in a pair, repeats averaged: as a table and arranged; and the pairs."""
+    table = sweep.table[sweep.table["metric"] == "loss"]
+    table = table.assign(_size=size_labels(table))
+    repeats = ["train_set", "eval_set", "_size"]
+    table = table.assign(loss=table.groupby(repeats)["loss"].transform("mean")).drop_duplicates(repeats)
+    sizes: dict[Cell, set[str]] = {}
+    for evaluation, train, label in zip(table["eval_set"], table["train_set"], table["_size"], strict=True):
+        sizes.setdefault((evaluation, train), set()).add(label)
+    pairs = [(s, t) for s, t in ordered_pairs(list(sizes), relation=spec.relation) if sizes[s] & sizes[t]]
+    if not pairs:
+        raise DataError(
+            f"{sweep.name} has no two cells with runs of equal size for model {spec.name!r} "
+            f"({RELATIONS[spec.relation]}): it needs {_NEEDS[spec.relation]}."
+        )
+    used = {cell for pair in pairs for cell in pair}
+    kept = [cell in used for cell in zip(table["eval_set"], table["train_set"], strict=True)]
+    table = table[kept].drop(columns="_size").reset_index(drop=True)
+    runs = LossArrays.of(replace(sweep, table=table), weight_exponent=spec.likelihood.weight_exponent)
+    # Relations have no reference size: E is measured by the smallest loss itself.
+    smallest = np.exp(np.where(runs.observed > 0, runs.log_loss, np.inf).min(axis=0))
+    runs = replace(runs, smallest=smallest)
+    return table, runs, pairs
 
 
 _NEEDS: Final = {
@@ -395,6 +402,24 @@ class Pairwise(Structure[PairwiseSpec, PairArrays]):
         return (Module(build, lambda pairs, _: pairs.arrays(), reported=self.variables),)
 
     @override
+    def pointwise(self, posterior: Posterior) -> Pointwise:
+        # Of a target's loss, given the source's of a run of its size.
+        spec: PairwiseSpec = posterior.spec  # type: ignore[assignment]
+        _, runs, pairs = _paired(posterior.sweep, spec)
+        sources, targets = (np.array([runs.cells.index(cell) for cell in side]) for side in zip(*pairs, strict=True))
+        fixed = np.zeros(len(runs.cells))
+        arrays = PairArrays(runs, sources, targets, fixed, fixed).arrays()
+        pair, point = np.nonzero(arrays["weight"].T)
+        draws = stacked(posterior.draws)
+        density = np.empty((draws.sizes["sample"], len(pair)))
+        for part in parts(*density.shape):
+            density[part] = _densities(spec, arrays, draws.isel(sample=part), pair, point)
+        evals, trains = (np.array(names)[targets[pair]] for names in zip(*runs.cells, strict=True))
+        names = {"eval_set": evals, "train_set": trains, "source": np.array(["@".join(s) for s, _ in pairs])[pair]}
+        names |= {"params": np.exp(runs.log_params[point]), "tokens": np.exp(runs.log_tokens[point])}
+        return Pointwise(density, arrays["weight"][point, pair], names)
+
+    @override
     def losses(
         self, posterior: Posterior, at: pd.DataFrame, *, kind: Kind, source: str | None = None, noisy: bool = True
     ) -> Floats:
@@ -462,6 +487,26 @@ class Pairwise(Structure[PairwiseSpec, PairArrays]):
         ends = zip(draws["source"].to_numpy(), draws["target"].to_numpy(), strict=True)
         pairs = [(cell(str(s)), cell(str(t))) for s, t in ends]
         return [pair for pair in pairs if pair[0] == pairs[0][0]]
+
+
+def _densities(
+    spec: PairwiseSpec,
+    arrays: Mapping[str, Floats],
+    draws: xr.Dataset,
+    pair: npt.NDArray[np.int_],
+    point: npt.NDArray[np.int_],
+) -> Floats:
+    """Log density of every target's loss given the source's, as in `build_pairwise`, shape (draw, loss)."""
+    relation = _relation(draws, (slice(None), pair))
+    x, y = (arrays[f"loss{side}"][point, pair] for side in (0, 1))
+    told, at_reference = relation(x), relation(arrays["reference0"][pair])
+    share = arrays["reference0"][pair] / (arrays["reference0"][pair] - relation.E0)
+    slope = relation.kappa * (1 - relation.E1 / at_reference) * share
+    scale = draws["residual_scale"].to_numpy()[:, pair]
+    known = [arrays[f"noise{side}"][point, pair] for side in (0, 1)]
+    variance = scale**2 * (1 + slope**2) + known[1] + slope**2 * known[0]
+    residuals = residual_draws(spec.likelihood, draws)
+    return residual_densities(residuals, np.log(y / told), np.sqrt(variance))
 
 
 def _targets(draws: xr.Dataset, source: str | None) -> npt.NDArray[np.str_]:

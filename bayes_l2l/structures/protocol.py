@@ -25,6 +25,7 @@ from bayes_l2l.posterior.posterior import Posterior
 from bayes_l2l.registry import Registry
 from bayes_l2l.spec.model import ModelSpec
 from bayes_l2l.structures.evaluation_correlation import EvaluationCorrelation
+from bayes_l2l.structures.pointwise import Pointwise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -316,6 +317,26 @@ class Structure(ABC, Generic[Spec, Arrays]):
                 told = np.where(true > pair.relation.E0, pair.relation(true), np.nan)
             found[:, i] = told * np.exp(pair.noise[1].draw(rng, normal[:, i : i + 1])[:, 0])
         return found
+
+    def pointwise(self, posterior: Posterior) -> Pointwise:
+        """Log density of every loss that was fitted, in every draw, given the parameters and what is tied to it.
+
+        Parameters
+        ----------
+        posterior : Posterior
+            Of this structure.
+
+        Returns
+        -------
+        Pointwise
+            With what each loss is, and counted.
+
+        Raises
+        ------
+        ForecastError
+            If the structure does not say.
+        """
+        raise ForecastError(f"Models of structure {self.name!r} have no log likelihood of single losses.")
 
     def read_off(self, posterior: Posterior, source: Cell) -> list[Cell]:
         """Cells whose losses can be read off that of a source."""

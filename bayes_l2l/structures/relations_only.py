@@ -30,6 +30,7 @@ from bayes_l2l.spec.reading import number, refuse
 from bayes_l2l.structures.error_rate import OfName
 from bayes_l2l.structures.laws import residual_draws
 from bayes_l2l.structures.parameters import Effects, coords, effects_of, parameter
+from bayes_l2l.structures.pointwise import Pointwise
 from bayes_l2l.structures.protocol import Cell, Kind, Module, Noise, Related, Structure
 from bayes_l2l.structures.relation_arrays import RelationArrays
 
@@ -179,7 +180,8 @@ def build_relations(spec: RelationsSpec, data: RelationArrays) -> pm.Model:
             pm.Deterministic(name, pt.as_tensor(nu))
         for name, drawn in found.items():
             pm.Deterministic(name, drawn, dims="cell")
-        pm.Potential("log_likelihood", _log_likelihood(known, found | {"height": height}, data.log_loss.shape, nu))
+        densities = _densities_of_runs(known, found | {"height": height}, data.log_loss.shape, nu)
+        pm.Potential("log_likelihood", (known["weight"] * densities).sum())
     return model
 
 
@@ -194,8 +196,8 @@ def _of_cells(name: str, prior: Prior, effects: Effects, n_cells: int, *, start:
     return drawn[effects[dim][1]] if dim else drawn * pt.ones(n_cells)
 
 
-def _log_likelihood(known: Mapping[str, Any], of_cell: Mapping[str, Any], shape: Sequence[int], nu: Any) -> Any:
-    """Log-likelihood of all runs: of their middles, of their slopes, and of their checkpoints about both.
+def _densities_of_runs(known: Mapping[str, Any], of_cell: Mapping[str, Any], shape: Sequence[int], nu: Any) -> Any:
+    """Log density of every run: of its middle, of its slopes, and of its checkpoints about both.
 
     The anchor's true log loss is unknown, and every one as probable as another: integrated out to first order, its
     error moves all losses of a checkpoint, or run, by their slopes in it, together (a rank-one covariance). Middles
@@ -248,11 +250,11 @@ def _log_likelihood(known: Mapping[str, Any], of_cell: Mapping[str, Any], shape:
     quadratic = over_slots(middle**2 * weighted) - of_run * over_slots(steep * middle * weighted) ** 2 / gain
     log_det = over_slots(measured * pt.log(variance)) + pt.log(gain)
     if nu is None:
-        return (known["weight"] * (density - 0.5 * (quadratic + log_det))).sum()
+        return density - 0.5 * (quadratic + log_det)
     n = known["measurements"]
     constant = pt.gammaln((nu + n) / 2) - pt.gammaln(nu / 2) - n / 2 * pt.log(nu)
     outlying = (nu + n) / 2 * pt.log1p(quadratic / nu)
-    return (known["weight"] * (density + constant - 0.5 * log_det - outlying)).sum()
+    return density + constant - 0.5 * log_det - outlying
 
 
 class RelationsOnly(Structure[RelationsSpec, RelationArrays]):
@@ -288,6 +290,28 @@ class RelationsOnly(Structure[RelationsSpec, RelationArrays]):
     @override
     def objections(self, arrays: RelationArrays) -> tuple[Note, ...]:
         return arrays.notes
+
+    @override
+    def pointwise(self, posterior: Posterior) -> Pointwise:
+        # What is left out is a run with all its checkpoints, which are not independent; its anchor's losses stay.
+        import pytensor
+        import pytensor.tensor as pt
+
+        spec: RelationsSpec = posterior.spec  # type: ignore[assignment]
+        data, draws = self.arrange(spec, posterior.sweep), stacked(posterior.draws)
+        known = data.arrays()
+        of_cell: dict[str, Any] = {name: pt.dvector(name) for name in _OF_CELL}
+        reducible = known["anchor_reference"] - of_cell["E"][known["anchor_index"]]
+        height = of_cell["K"] * reducible ** of_cell["kappa"]
+        further = {name: pt.dscalar(name) for name in spec.likelihood.parameters}
+        constants = {name: pt.as_tensor(value) for name, value in known.items()}
+        nu = further.get("nu")
+        densities = _densities_of_runs(constants, of_cell | {"height": height}, data.log_loss.shape, nu)
+        compute = pytensor.function([*of_cell.values(), *further.values()], densities, mode="FAST_COMPILE")
+        drawn = [draws[name].to_numpy() for name in (*of_cell, *further)]
+        density = np.array([compute(*of_draw) for of_draw in zip(*drawn, strict=True)])
+        evals, trains = zip(*(data.cells[cell] for cell in data.of_run), strict=True)
+        return Pointwise(density, data.weight, {"eval_set": evals, "train_set": trains})
 
     @override
     def losses(

@@ -45,6 +45,31 @@ def log_density(residual: Any, *, variance: Any, shared: Any, total: Callable[[A
     return -0.5 * (quadratic + log_det)
 
 
+def conditional_log_density(residual: Any, *, variance: Any, shared: Any, total: Callable[[Any], Any]) -> Any:
+    """Log density of every residual given the others of its point: of it alone, where it is left out.
+
+    With the inverse P of the covariance of `log_density`, a residual given the others is normal with precision
+    ``P_ii`` and lies ``(P r)_i / P_ii`` off its mean (Bürkner, Gabry and Vehtari, 2021,
+    doi:10.1007/s00180-020-01045-4).
+
+    Parameters
+    ----------
+    residual, variance, shared : ndarray, one number a run along the last axis
+        As in `log_density`.
+    total : callable
+        Sums such numbers over the runs of every point, and gives each run the sum of its point.
+
+    Returns
+    -------
+    ndarray, one number a run
+    """
+    pull = shared / variance
+    gain = 1 + total(shared * pull)
+    precision = (1 - pull * shared / gain) / variance
+    off = residual / variance - pull * total(pull * residual) / gain
+    return 0.5 * (np.log(precision / (2 * np.pi)) - off**2 / precision)
+
+
 def evidence(
     law: Law, data: LossArrays, points: Sequence[int], *, params: float, tokens: float, residual_scale: Floats
 ) -> tuple[Floats, Floats]:

@@ -182,6 +182,55 @@ def test_checkpoints_get_names_of_their_own():
     assert Sweep.from_table(raw, columns=found.column_map()).n_runs == 6
 
 
+def checkpoints(**more: object) -> dict[str, object]:
+    """Three runs of four checkpoints each."""
+    sizes, part = np.repeat([2e7, 1e8, 5e8], 4), np.tile([0.25, 0.5, 0.75, 1.0], 3)
+    loss = {"web_loss": 3 - part - 0.1 * np.log(sizes / 2e7), "code_loss": 2 - part - 0.1 * np.log(sizes / 2e7)}
+    return {"name": np.repeat(["x", "y", "z"], 4), "_step": 1000 * part, **loss, "data": "web", **more}
+
+
+def test_the_last_checkpoint_of_each_run_is_read_where_a_column_names_it():
+    sizes = {"params": np.repeat([2e7, 1e8, 5e8], 4), "tokens_seen": np.tile([1e9, 2e9, 3e9, 4e9], 3)}
+    made = checkpoints(**sizes, is_final=np.tile([0, 0, 0, 1], 3))
+    found = proposed(**made)
+    assert found.mapping["where"] == {"is_final": 1}
+    assert found.mapping["columns"]["run_id"] == "name"
+    said = " ".join(found.unsure)
+    assert "'is_final' names the last" in said
+    assert "name run_id = 'name' and step = 'tokens_seen'" in said
+    sweep = Sweep.from_table(RawTable.from_frame(pd.DataFrame(made)), columns=found.column_map())
+    assert sweep.n_runs == 3
+    assert set(sweep.table["tokens"]) == {4e9}
+    # A flag that several checkpoints of a run have is another thing.
+    other = proposed(**checkpoints(**sizes, done=np.tile([0, 0, 1, 1], 3)))
+    assert other.mapping["columns"]["run_id"] == ["name", "tokens_seen"]
+
+
+@pytest.mark.parametrize("known", [{}, {"n_params": np.repeat([2e7, 1e8, 5e8], 4)}])
+def test_checkpoints_without_sizes_are_mapped_to_runs_and_steps(known):
+    found = proposed(**checkpoints(**known))
+    assert found.mapping["columns"] == {"run_id": "name", "train_set": "data", "step": "_step"}
+    assert found.is_complete
+    assert "are related to each other, without laws" in " ".join(found.unsure)
+    assert "no column was found" not in " ".join(found.unsure)
+    sweep = Sweep.from_table(RawTable.from_frame(pd.DataFrame(checkpoints(**known))), columns=found.column_map())
+    assert not sweep.has_sizes
+    assert len(sweep.pairs("web@web", "code@web")) == 12
+
+
+def test_public_checkpoints_are_read_by_the_proposal_alone(real_data):
+    raw = RawTable.read(real_data / "checkpoints" / "clark.csv")
+    found = propose(raw)
+    assert found.mapping["where"] == {"is_final": "1"}
+    assert Sweep.from_table(raw, columns=found.column_map()).n_runs == 206
+    without = RawTable.from_frame(raw.frame.drop(columns="params"))
+    assert propose(without).mapping["columns"] == {
+        "run_id": "run_id",
+        "train_set": "train_set",
+        "step": "tokens_seen",
+    }
+
+
 def test_what_was_not_found_is_said_and_marked():
     found = proposed(train_set=["a", "b"], val_loss=[3.0, 2.9])
     assert found.missing == ["params", "tokens"]

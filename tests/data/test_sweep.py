@@ -423,10 +423,10 @@ def test_any_object_in_a_frame(cell):
 
 def test_sizes_in_billions(csv):
     assert faults(csv("a,a,0.1,2,3.5", "a,a,0.4,8,3.2", header="train_set,eval_set,params,tokens,loss")) == [
-        "column 'params': params of 0.1 to 0.4 are too few; give numbers of params, not thousands, millions or "
-        "billions of them",
-        "column 'tokens': tokens of 2 to 8 are too few; give numbers of tokens, not thousands, millions or billions "
-        "of them",
+        "column 'params': params of 0.1 to 0.4 are too few; give numbers of params, or say under [units] of a "
+        "mapping file which thousands, millions or billions they are",
+        "column 'tokens': tokens of 2 to 8 are too few; give numbers of tokens, or say under [units] of a mapping "
+        "file which thousands, millions or billions they are",
     ]
 
 
@@ -435,8 +435,8 @@ def test_perplexity(csv):
     (fault,) = faults(csv(*lines))
     assert fault == (
         "column 'loss', evaluation 'b': 5 of 5 losses are too large for nats per token (up to 15 in row 11; "
-        "uniform guessing costs about 12.5); convert a perplexity with log(perplexity), and give a "
-        "percentage as a fraction with metric 'error' or 'accuracy'"
+        "uniform guessing costs about 12.5); say under [units] of a mapping file that it is a perplexity or "
+        "percent, or give log(perplexity), and a percentage as a fraction with metric 'error' or 'accuracy'"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,9 +12,13 @@ from backtested import by_hand
 
 import bayes_l2l as l2l
 from bayes_l2l.cli import main
-from bayes_l2l.errors import DataError
+from bayes_l2l.errors import DataError, ForecastError
+from bayes_l2l.evaluation import comparisons
 from bayes_l2l.evaluation.backtests import Backtest
 from bayes_l2l.evaluation.comparisons import compare
+from bayes_l2l.evaluation.leave_one_out import LeaveOneOut
+from bayes_l2l.posterior.posterior import Posterior
+from bayes_l2l.structures.models import load_spec
 
 BUDGETS = [2.0, 4.0, 8.0, 16.0]
 
@@ -70,6 +76,74 @@ def test_what_cannot_be_compared_is_refused():
         l2l.compare(tiny.tiny_sweep(), models=["joint"])
 
 
+def left_out(joint, elpd: np.ndarray, *, model: str, k: float = 0.1, place: str = "a") -> Posterior:
+    """Patched below: a fit that answers with these numbers."""
+    spec = load_spec(load_spec("kaplan").to_dict() | {"name": model})
+    fitted = replace(joint, spec=spec)
+    SCORES[model] = LeaveOneOut(elpd, np.full(len(elpd), k), 3.0, 0.67, {"eval_set": np.full(len(elpd), place)}, 1000)
+    return fitted
+
+
+SCORES: dict[str, LeaveOneOut] = {}
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """A backtest that says joint, and fits whose leave-one-out scores are made by hand."""
+    monkeypatch.setattr(comparisons, "leave_one_out", lambda fit: SCORES[fit.spec.name])
+    return Backtest(pd.concat([rows("law", 2.0, scatter=0.1), rows("joint", 1.0, scatter=0.1, seed=1)]))
+
+
+@pytest.mark.parametrize(
+    ("gap", "verdict"),
+    [
+        (0.5, "Leave-one-out agrees: amid the runs joint foretells losses better than law"),
+        (-0.5, "Leave-one-out disagrees: amid the runs law foretells losses better than joint"),
+        (0.01, "Leave-one-out does not decide between joint and law"),
+    ],
+)
+def test_leave_one_out_stands_beside_the_backtest(two, joint, gap, verdict):
+    rng = np.random.default_rng(0)
+    base = rng.normal(3, 1, 100)
+    other = base - gap + 0.3 * rng.standard_normal(100)
+    found = compare(two, fits=[left_out(joint, base, model="joint"), left_out(joint, other, model="law")])
+    assert str(found).startswith("joint forecasts better than law: CRPS 1")
+    assert f". {verdict}: elpd_loo {base.sum():.1f} ± {10 * base.std():.1f} against" in str(found)
+    assert "0 and 0 of 100 losses have Pareto k above 0.67" in str(found)
+    table = found.table().set_index("model")
+    assert table["elpd_loo"].tolist() == pytest.approx([base.sum(), other.sum()])
+    assert table.loc["law", "elpd_difference"] == pytest.approx((other - base).sum())
+    assert table.loc["law", "difference_se"] == pytest.approx(10 * (other - base).std())
+    assert table.loc["joint", "elpd_difference"] == 0
+    assert found.notes == ()
+
+
+def test_leave_one_out_that_is_not_to_be_relied_on_says_so(two, joint):
+    even = np.ones(20)
+    found = compare(two, fits=[left_out(joint, even, model="joint", k=0.9), left_out(joint, even - 1, model="law")])
+    assert "Leave-one-out is not to be relied on between joint and law" in str(found)
+    (note,) = found.notes
+    assert (note.code, note.data["bad_k"]) == ("loo_not_trusted", 20)
+    assert found.table()["bad_k"].tolist() == [20, 0]
+
+
+def test_scores_of_other_losses_are_not_set_against_each_other(two, joint):
+    one = left_out(joint, np.ones(20), model="joint")
+    found = compare(two, fits=[one, left_out(joint, np.ones(20), model="law", place="b")])
+    assert "Leave-one-out" not in str(found)
+    assert np.isnan(found.table()["elpd_difference"].tolist()[1])
+
+
+def test_a_model_that_cannot_leave_out_says_so(two, joint, monkeypatch):
+    def refuses(fit):
+        raise ForecastError("no log likelihood")
+
+    monkeypatch.setattr(comparisons, "leave_one_out", refuses)
+    found = compare(two, fits=[left_out(joint, np.ones(20), model="joint")])
+    assert [note.code for note in found.notes] == ["no_loo"]
+    assert "elpd_loo" not in found.table()
+
+
 def test_the_command(tmp_path, capsys):
     path, models = tmp_path / "runs.csv", tmp_path / "other.toml"
     tiny.tiny_sweep().table.to_csv(path, index=False)
@@ -82,8 +156,12 @@ def test_the_command(tmp_path, capsys):
     assert sorted(pd.read_csv(tmp_path / "out.csv")["model"].unique()) == ["baseline", "other"]
     head = shown.out.splitlines()[0].split(",")
     assert head[:2] == ["model", "n"]
-    assert {"crps", "coverage90", "difference", "p_better"} <= set(head)
+    assert {"crps", "coverage90", "difference", "p_better", "elpd_loo", "elpd_se", "bad_k"} <= set(head)
     assert "CRPS" in shown.err
+    assert "[leave-one-out] other: elpd_loo " in shown.err
+    main([*arguments, "--no-loo", "--draws", "60", "--tune", "60", "--chains", "2", "-o", str(tmp_path / "out.csv")])
+    shown = capsys.readouterr()
+    assert "elpd" not in shown.out + shown.err
 
 
 def l2l_models():

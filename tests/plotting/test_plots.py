@@ -463,3 +463,57 @@ def test_cells_that_are_not_there_are_refused(handmade, large):
 @pytest.mark.parametrize(("number", "expected"), [(3.3e9, "3.3B"), (1.5e13, "15T"), (1.25e8, "125M"), (5e4, "5e+04")])
 def test_sizes_as_people_say_them(number, expected):
     assert drawing.short(number) == expected
+
+
+# Axes
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.9, 2.1), (1.6, 3.0), (1.0, 30.0)])
+def test_a_loss_axis_has_enough_ticks(low, high):
+    _, (ax,) = drawing.figures((4, 3), columns=1)
+    ax.plot([1, 2], [low, high])
+    drawing.plain_log(ax)
+    inside = [tick for tick in ax.get_yticks() if low <= tick <= high]
+    assert 3 <= len(inside) <= 12
+
+
+@pytest.mark.parametrize(("low", "high"), [(3e3, 8e4), (2e7, 3e8), (1e6, 1e10)])
+def test_an_axis_of_sizes_has_enough_ticks_as_people_write_them(low, high):
+    fig, (ax,) = drawing.figures((4, 3), columns=1)
+    ax.plot([low, high], [1, 2])
+    drawing.size_ticks(ax.xaxis)
+    fig.draw_without_rendering()
+    inside = [label.get_text() for label in ax.get_xticklabels() if low <= label.get_position()[0] <= high]
+    assert len(inside) >= 3
+    assert all(text[-1] in "KMB" for text in inside)
+
+
+def test_no_interval_makes_the_data_flat():
+    for scale in ("linear", "log"):
+        fig, (ax,) = drawing.figures((4, 3), columns=1)
+        ax.set_yscale(scale)
+        ax.fill_between([1, 2], [0.1, 0.1], [90.0, 90.0])
+        drawing.within(ax, [2.0, 3.0], [[1.9]])
+        low, high = ax.get_ylim()
+        assert 1 < low < 1.9
+        assert 3 < high < 4
+        assert drawing.is_cut(fig)
+
+
+def test_an_axis_that_data_fill_is_left_alone():
+    fig, (ax,) = drawing.figures((4, 3), columns=1)
+    ax.plot([1, 2], [2.0, 3.0])
+    before = ax.get_ylim()
+    drawing.within(ax, [2.0, 3.0])
+    assert ax.get_ylim() == before
+    assert not drawing.is_cut(fig)
+
+
+def test_one_wide_interval_leaves_the_rows_of_a_forest_readable():
+    fig, (ax,) = drawing.figures((4, 3), columns=1)
+    middles, reach = np.array([1.0, 1.1, 0.9, 1.0]), np.array([0.1, 0.1, 0.1, 50.0])
+    ax.plot([middles - reach, middles + reach], [range(4), range(4)])
+    drawing.forest_within(ax, middles, middles - reach, middles + reach)
+    low, high = ax.get_xlim()
+    assert high - low < 1.5
+    assert drawing.is_cut(fig)

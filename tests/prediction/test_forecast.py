@@ -37,7 +37,7 @@ def fit():
     """A posterior that is sharp about the published laws, so that the noise of runs is what is seen."""
     made = synthetic_fit(draws=MANY // 4, jitter=2e-4)
     likelihood = replace(made.spec.likelihood, weight_exponent=0.0, discrepancy=DISCREPANCY)
-    posterior = made.posterior.assign(size_effect_scale=2 * made.posterior["size_effect_scale"])
+    posterior = made.draws.assign(size_effect_scale=2 * made.posterior["size_effect_scale"])
     return with_group(replace(made, spec=replace(made.spec, likelihood=likelihood)), posterior=posterior)
 
 
@@ -103,7 +103,7 @@ def test_a_curve_is_the_law_of_every_draw(fit):
 
 
 def test_a_curve_has_the_transient_of_short_runs_if_the_posterior_has(fit):
-    posterior = fit.posterior.assign(c=fit.posterior["c"] + 0.05)
+    posterior = fit.draws.assign(c=fit.draws["c"] + 0.05)
     slow = with_group(fit, posterior=posterior)
     at = {"train_set": "starcoder", "params": 1e8, "tokens": 5e8, "kind": "curve"}
     i = fit.cells.index(("starcoder", "starcoder"))
@@ -235,7 +235,7 @@ def test_a_downstream_evaluation_whose_asymptote_is_below_zero_stays_above_it():
     """However far out, and however far its runs deviate; where losses are, it is left as it is."""
     made = joint_fit()
     reads = np.array([evaluation != train for evaluation, train in made.cells])
-    posterior = made.posterior.assign_coords(anchor=("cell", ~reads))
+    posterior = made.draws.assign_coords(anchor=("cell", ~reads))
     posterior = posterior.assign(
         E=posterior["E"].where(~reads, -2.0), size_effect_scale=0 * posterior["size_effect_scale"] + 0.3
     )
@@ -412,7 +412,7 @@ def test_a_task_that_only_reads_R_tells_nothing_of_its_deviation(joint):
         loss = joint.sweep.table["loss"] * np.where(at_size & moved, 1.02, 1.0)
         made = with_group(joint, observed_data=joint.tree["observed_data"].to_dataset().assign(loss=("row", loss)))
         anchors = decides if some else [True] * len(decides)
-        made = with_group(made, posterior=made.posterior.assign_coords(anchor=("cell", anchors)))
+        made = with_group(made, posterior=made.draws.assign_coords(anchor=("cell", anchors)))
         found = made.forecast(train_set="starcoder", eval_set="starcoder", **size)
         return float(np.median(found.draws))
 

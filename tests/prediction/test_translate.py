@@ -177,7 +177,7 @@ def test_a_table_summarises_relation_and_law(joint):
 
 
 def test_a_model_without_the_transient_has_no_row_of_it(joint):
-    steady = with_posterior(joint, joint.posterior.assign(c=0 * joint.posterior["c"]))
+    steady = with_posterior(joint, joint.draws.assign(c=0 * joint.posterior["c"]))
     assert "c" not in steady.translate(EDU, TASK).table()["variable"].tolist()
 
 
@@ -191,7 +191,7 @@ def test_a_forecast_of_kind_curve_is_the_curve(joint):
 
 def test_a_run_has_the_scatter_of_both_losses(joint):
     """By hand: the source's scatter reaches the target through the slope of the relation in log losses."""
-    sharp = joint.posterior.isel(chain=0, draw=0, drop=True).expand_dims(chain=2, draw=2000)
+    sharp = joint.draws.isel(chain=0, draw=0, drop=True).expand_dims(chain=2, draw=2000)
     found = with_posterior(joint, sharp).translate(EDU, TASK)
     x, y = 2.2, float(found.curve(2.2)[0, 0])
     slope = float(np.diff(np.log(found.curve([2.2, 2.2 * 1.0001])[0]))[0] / np.log(1.0001))
@@ -226,7 +226,7 @@ def test_separate_laws_are_refused(handmade):
 def test_a_joint_model_of_ones_own_that_splits_r_by_cell_is_refused(joint):
     i = xr.DataArray(np.arange(6), dims="cell")
     for name in ("log_A", "beta", "c"):
-        bent = with_posterior(joint, joint.posterior.assign({name: joint.posterior[name] * (1 + 1e-3 * i)}))
+        bent = with_posterior(joint, joint.draws.assign({name: joint.posterior[name] * (1 + 1e-3 * i)}))
         with pytest.raises(ForecastError, match="depend on one progress R"):
             bent.translate(EDU, SMOLLM)
 
@@ -242,7 +242,7 @@ def test_translations_that_do_not_meet_are_refused(joint):
     there = joint.translate(EDU, SMOLLM)
     with pytest.raises(ForecastError, match="cannot be followed by one from starcoder@starcoder"):
         there.then(joint.translate(STARCODER, SMOLLM))
-    fewer = with_posterior(joint, joint.posterior.isel(draw=slice(50)))
+    fewer = with_posterior(joint, joint.draws.isel(draw=slice(50)))
     with pytest.raises(ForecastError, match="different draws of E of smollm-corpus@smollm-corpus"):
         there.then(fewer.translate(SMOLLM, STARCODER))
 

@@ -346,6 +346,40 @@ def test_no_page_is_wider_than_its_window(opened, width):
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_a_phone_shows_the_forecast_first_and_whole(opened):
+    tab = opened(width=390, height=844)
+    first = tab.locator("section").first
+    assert first.get_attribute("id") == "summary"
+    for picture in tab.query_selector_all("#forecasts svg, #diagnostics svg, #entropy svg, #relations svg"):
+        box = picture.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+    for card in tab.query_selector_all(".cards li"):
+        assert card.bounding_box()["x"] + card.bounding_box()["width"] <= 390
+
+
+def test_a_phone_shows_the_columns_that_matter_unless_all_are_asked_for(opened):
+    tab = opened(width=390)
+    shown = tab.locator("#forecast th:visible")
+    assert [text.split()[0] for text in shown.all_inner_texts()] == ["training", "evaluation", "median", "90%"]
+    button = tab.locator("button[aria-controls=forecast]")
+    button.click()
+    assert shown.count() == tab.locator("#forecast th").count() > 4
+    assert button.get_attribute("aria-pressed") == "true"
+    button.click()
+    assert shown.count() == 4
+
+
+def test_no_table_is_clipped_on_a_desk(opened):
+    tab = opened(width=1280)
+    tab.eval_on_selector_all("details", "all => all.forEach(one => { one.open = true; })")
+    assert not tab.locator("button.whole").first.is_visible()
+    wide = tab.eval_on_selector_all(
+        ".table .scroll", "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.innerText)"
+    )
+    assert wide == []
+
+
 def contrast(tab: Any, selector: str) -> float:
     """Of the first such element's colour (fill of a picture) on the ground of its section."""
     script = """([selector]) => {

@@ -253,7 +253,9 @@ def test_a_report_says_what_residuals_are_and_no_sizes(fitted, tmp_path):
 
 def test_a_mapping_is_proposed_with_a_way_without_sizes():
     found = propose(RawTable.from_frame(table(runs=3), name="runs"))
-    assert "sizes: where they are not known, leave out both params and tokens" in " ".join(found.unsure)
+    assert "sizes: params and tokens of the runs are not known, so that losses of one run_id ('run_id')" in " ".join(
+        found.unsure
+    )
 
 
 # The file
@@ -278,7 +280,7 @@ def test_a_file_is_read_and_says_the_same(fitted, tmp_path):
 def test_a_file_that_holds_no_posterior_is_refused(fitted, tmp_path, change, message):
     (name, of) = next(iter(change.items()))
     tree = fitted.tree.copy()
-    group = "posterior" if name in fitted.posterior.coords else "observed_data"
+    group = "posterior" if name in fitted.draws.coords else "observed_data"
     part = tree[group].to_dataset()
     changed = part.assign({name: (part[name].dims, of(part[name].to_numpy()))})
     tree[group] = xr.DataTree(changed.set_coords(name) if group == "posterior" else changed)

@@ -126,9 +126,11 @@ def backtest(
 @click.option(
     "-o", "--output", metavar="OUT.csv", type=FILE, help="file for the backtest's table, from which it goes on"
 )
+@click.option("--no-loo", "loo", flag_value=False, default=True, help="no leave-one-out, nor fits to all runs for it")
 def compare(
     runs: str,
     models: str,
+    loo: bool,
     cutoffs: list[float] | None,
     kinds: list[str] | None,
     columns: str | None,
@@ -139,8 +141,9 @@ def compare(
 ) -> int:
     """Say which of several models forecasts better.
 
-    Each is fitted to the smaller runs and forecasts the larger ones, as in `backtest`. Shows their scores on the same
-    losses, the best first, and says whether the difference is more than chance.
+    Each is fitted to the smaller runs and forecasts the larger ones, as in `backtest`. Then it is fitted to all runs,
+    and leaves out one loss after the other. Shows the scores of both on the same losses, and says whether the
+    differences are more than chance.
     """
     from bayes_l2l.data.datasets import load_sweep
     from bayes_l2l.evaluation import comparisons
@@ -153,6 +156,7 @@ def compare(
         models=named,
         cutoffs=cutoffs,
         kinds=kinds or ("hindcast",),
+        loo=loo,
         jobs=jobs or 1,
         path=output,
         progress=say_progress,

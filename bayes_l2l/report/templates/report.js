@@ -17,3 +17,11 @@ for (const table of document.querySelectorAll("table")) {
     heading.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
   }));
 }
+// A narrow page shows the columns that matter; this button all of them.
+for (const button of document.querySelectorAll("button.whole")) {
+  button.addEventListener("click", () => {
+    const whole = document.getElementById(button.getAttribute("aria-controls")).classList.toggle("whole");
+    button.setAttribute("aria-pressed", String(whole));
+    button.textContent = whole ? "Fewer columns" : "All columns";
+  });
+}
