@@ -656,10 +656,11 @@ def run(
     (folder / "map.toml").write_text(_MAPPING)
     (folder / "points.csv").write_text(_POINTS)
     state = state or State()
+    watched = Watched(folder, readers, seconds=limits[0], memory=limits[1])
     for reader, wells in given.items():
         if reader == "arguments" and "fit" in given:
             (folder / "fit.nc").write_bytes(given["fit"][0])
-        suffix, watched = readers[reader].suffix, Watched(folder, readers, seconds=limits[0], memory=limits[1])
+        suffix = readers[reader].suffix
         for i, well in enumerate(wells):
             _give(watched, reader, f"well-{reader}-{i}{suffix}", _well(reader, well), folder, state)
         count = state.counts.setdefault(reader, dict(_NONE))
@@ -682,8 +683,8 @@ def run(
             count["seconds"] = round(before + time.monotonic() - started, 1)
             if i % _OFTEN == 0:
                 state.keep()
-        watched.stop()
         state.keep()
+    watched.stop()
     return list(state.findings.values()), state.counts
 
 
