@@ -266,7 +266,8 @@ def _with_other_values(inside: bytes, rng: random.Random) -> bytes:
             array = rng.choice([one for one in arrays if one.dtype.kind in "fiu" and one.size])
             values = array[()].reshape(-1)
             odd = (np.nan, np.inf, -np.inf, 0.0, -1.0, 1e300) if array.dtype.kind == "f" else (0, 1, 2, 100)
-            values[rng.randrange(values.size)] = rng.choice(odd)
+            with np.errstate(over="ignore"):
+                values[rng.randrange(values.size)] = rng.choice(odd)
             array[()] = values.reshape(array.shape)
         file.flush()
         return bytes(file.id.get_file_image())
@@ -656,10 +657,11 @@ def run(
     (folder / "map.toml").write_text(_MAPPING)
     (folder / "points.csv").write_text(_POINTS)
     state = state or State()
+    watched = Watched(folder, readers, seconds=limits[0], memory=limits[1])
     for reader, wells in given.items():
         if reader == "arguments" and "fit" in given:
             (folder / "fit.nc").write_bytes(given["fit"][0])
-        suffix, watched = readers[reader].suffix, Watched(folder, readers, seconds=limits[0], memory=limits[1])
+        suffix = readers[reader].suffix
         for i, well in enumerate(wells):
             _give(watched, reader, f"well-{reader}-{i}{suffix}", _well(reader, well), folder, state)
         count = state.counts.setdefault(reader, dict(_NONE))
@@ -682,8 +684,8 @@ def run(
             count["seconds"] = round(before + time.monotonic() - started, 1)
             if i % _OFTEN == 0:
                 state.keep()
-        watched.stop()
         state.keep()
+    watched.stop()
     return list(state.findings.values()), state.counts
 
 

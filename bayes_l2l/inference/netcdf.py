@@ -28,6 +28,8 @@ _TIMES: Final = 4
 _AT_ONCE: Final = 2**28
 #: Name of what stands for a dimension that has no coordinate.
 _NO_VARIABLE: Final = b"This is a netCDF dimension but not a netCDF variable"
+#: What the names of arrays begin with that are called like a dimension and do not lie along it alone.
+_NAMED_AS_DIMENSION: Final = "_nc4_non_coord_"
 #: Texts of an attribute.
 _FEW: Final = 64
 
@@ -132,7 +134,7 @@ def _dataset(file: Any, group: str) -> xr.Dataset:
         values = item.asstr()[()].astype(str) if h5py.check_string_dtype(item.dtype) else item[()]
         if item.attrs.get("dtype") == "bool":
             values = values.astype(bool)
-        arrays[name] = xr.Variable(dims, values)
+        arrays[name.removeprefix(_NAMED_AS_DIMENSION)] = xr.Variable(dims, values)
         coordinates |= set(str(item.attrs.get("coordinates", "")).split())
     return xr.Dataset(arrays).set_coords(coordinates & set(arrays))
 

@@ -156,6 +156,7 @@ def test_fit_passes_on_what_it_was_told(runs, sampled, capsys):
         "random_seed": 5,
         "sampler": "pymc",
         "keep_interrupted": True,
+        "outliers": "set-aside",
         "progress": False,
     }
     assert bayes_l2l.load_fit("fit.nc").trusted

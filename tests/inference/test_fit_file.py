@@ -349,16 +349,34 @@ def test_a_place_that_is_another_users_is_refused_in_words(fit_file, tmp_path):
     assert said[11] == "sticky/long.nc: cannot be read (File name too long)."
 
 
-def test_a_file_is_read_as_xarray_reads_it(joint_file):
-    """Flags, texts, dimensions with and without coordinates, in their order."""
-    inside, _ = unsealed(joint_file.read_bytes())
-    groups = ("posterior", "sample_stats", "diagnostics", "observed_data")
+def read_both(content: bytes) -> tuple[xr.DataTree, xr.DataTree]:
+    """A file as it is read here, and by xarray."""
+    inside, _ = unsealed(content)
     with xr.open_datatree(io.BytesIO(inside), engine="h5netcdf") as opened:
         expected = opened.load()
-    found = from_bytes(inside, groups, mark="bayes_l2l_format")
+    return from_bytes(inside, tuple(expected.children), mark="bayes_l2l_format"), expected
+
+
+def test_a_file_is_read_as_xarray_reads_it(joint_file):
+    """Flags, texts, dimensions with and without coordinates, in their order."""
+    found, expected = read_both(joint_file.read_bytes())
     assert found.identical(expected)
-    for group in groups:
-        dtypes = [
-            {name: values.dtype for name, values in tree[group].variables.items()} for tree in (found, expected)
-        ]
-        assert list(dtypes[0].items()) == list(dtypes[1].items())
+    for group in expected.children:
+        made, right = (
+            [(name, values.dtype) for name, values in t[group].variables.items()] for t in (found, expected)
+        )
+        assert made == right
+
+
+def test_a_coordinate_that_is_called_like_a_dimension_is_read():
+    """As in files of pairwise models, whose effects lie along the training sets, and whose pairs have one each."""
+    draws = xr.Dataset(
+        {"effect": ("train_set", [0.1, 0.2]), "kappa": ("pair", [1.0, 0.9, 1.1])},
+        coords={"pair": ["a -> b", "b -> a", "a -> c"], "source": ("pair", ["a", "b", "a"])},
+    )
+    draws = draws.assign(train_set=("pair", ["b", "a", "c"]))
+    tree = xr.DataTree.from_dict({"posterior": draws})
+    tree.attrs["bayes_l2l_format"] = 3
+    found, expected = read_both(to_bytes(tree))
+    assert found.identical(expected)
+    assert found["posterior"]["train_set"].values.tolist() == ["b", "a", "c"]
