@@ -38,6 +38,8 @@ myst_heading_anchors = 3
 nb_execution_mode = "off"
 nb_merge_streams = True
 
+# `name` in a docstring links what has that name.
+default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 add_module_names = False
@@ -46,8 +48,8 @@ numpydoc_show_class_members = False
 
 html_theme = "furo"
 html_title = "bayes_l2l"
-html_static_path = ["site"]
+html_static_path = ["static"]
 html_css_files = ["site.css"]
-html_extra_path = ["site/index.html"]
+html_extra_path = ["root"]
 html_copy_source = False
 html_show_sphinx = False
