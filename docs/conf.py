@@ -1,7 +1,7 @@
 """How Sphinx makes the documentation site: `make docs`.
 
-The source folder is the checkout itself (``sphinx-build -c docs . docs/_build/html``), so that a link from one file to
-another leads to the same place here as in the repository.
+The source folder is the checkout itself (``sphinx-build -c docs . docs/_build/html``), so that a link from one file
+to another leads to the same place here as in the repository.
 """
 
 from __future__ import annotations
@@ -52,4 +52,5 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_extra_path = ["root"]
 html_copy_source = False
+html_show_copyright = False
 html_show_sphinx = False

@@ -23,6 +23,8 @@ pytest.importorskip("myst_nb", reason="the documentation's requirements are not 
 ROOT = Path(__file__).resolve().parents[1]
 #: Wider than the window by so many pixels is what rounding does.
 SLACK = 1
+#: What is said to the console of these kinds is a complaint.
+LOUD = {"error", "warning"}
 #: Sends the browser on to the first page.
 REDIRECT = "index.html"
 #: Other words of the glossary for what is there under another name.
@@ -138,7 +140,7 @@ def test_a_browser_shows_every_page_without_a_complaint(pages, address):
     with chromium() as browser:
         for width in (390, 1280):
             tab = browser.new_page(viewport={"width": width, "height": 900})
-            tab.on("console", lambda said: complaints.append(said.text) if said.type in {"error", "warning"} else None)
+            tab.on("console", lambda said: complaints.append(said.text) if said.type in LOUD else None)
             tab.on("pageerror", lambda error: complaints.append(str(error)))
             tab.on("requestfailed", lambda request: complaints.append(request.url))
             for page in pages.keys() - {REDIRECT}:
