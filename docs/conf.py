@@ -49,6 +49,7 @@ numpydoc_show_class_members = False
 html_theme = "furo"
 html_title = "bayes_l2l"
 html_static_path = ["static"]
+html_favicon = "static/icon.svg"
 html_css_files = ["site.css"]
 html_extra_path = ["root"]
 html_copy_source = False

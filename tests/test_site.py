@@ -131,8 +131,9 @@ def test_every_page_of_the_docs_is_in_the_site(pages):
 
 
 def test_every_export_is_in_the_reference(pages):
-    names = {name for page, held in pages.items() if page.startswith("docs/api/") for name in held.names}
-    assert {name for name in bayes_l2l.__all__ if f"bayes_l2l.{name}" not in names} <= OLD_NAMES | {"__version__"}
+    held = [name for page, held in pages.items() if page.startswith("docs/api/") for name in held.names]
+    documented = {name.rpartition(".")[2] for name in held if name.startswith("bayes_l2l.")}
+    assert set(bayes_l2l.__all__) - documented <= OLD_NAMES | {"__version__"}
 
 
 def test_a_browser_shows_every_page_without_a_complaint(pages, address):
