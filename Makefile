@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format build venv clean
+.PHONY: help demo test lint format docs build venv clean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,13 +35,16 @@ format: $(DEV)  ## Put the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(DEV)  ## The documentation site, into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs -d docs/_build/doctrees . docs/_build/html
+
 build: $(DEV)  ## The sdist and, from it, the wheel, into dist/
 	$(BIN)/python -m build --no-isolation
 
 venv: $(DEV)  ## Only create and fill the environment
 
 clean:  ## Remove environments, caches and everything built
-	rm -rf .venv-* build dist demo .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv-* build dist docs/_build demo .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Stamps: a folder that an interrupted run left half filled is taken up again, a finished one is not touched

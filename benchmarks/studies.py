@@ -326,7 +326,7 @@ def _score_page(found: Mapping[str, Any]) -> str:
 
 def _learn_page(found: Mapping[str, Any]) -> str:
     lines = [
-        "# What the studies choose", "",
+        "## What the studies choose", "",
         "Log score of what forecasts of a fold have in common, mean of all studies.", "",
         "| mean of the discrepancy | logit of E_fraction | c | sd of c | log score |", "|---|---|---|---|---|",
     ]  # fmt: skip

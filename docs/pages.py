@@ -1,10 +1,13 @@
 """The pages of `docs/`: a section a command, made of what the command itself says, and a section a model file.
 
-Run as a program, this file writes them: ``python docs/pages.py``. A test holds the pages to it.
+Run as a program, this file writes them, and the README's table of results: ``python docs/pages.py``. Tests hold both
+to it.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +124,25 @@ is in [models/README.md](../models/README.md). Name one with `--model`, or copy 
 the copy. Ablations, for comparison only, are in `benchmarks/models/` and not installed: name their files.
 """
 
+#: What each public study is, and its paper.
+STUDIES = {
+    "chinchilla": "[Chinchilla](https://arxiv.org/abs/2203.15556), read off its figures",
+    "clark": "[dense and routed models](https://arxiv.org/abs/2202.01169), six evaluations",
+    "datablations": "[data-constrained scaling](https://arxiv.org/abs/2305.16264), single epochs",
+    "gemstones": "[Gemstones](https://arxiv.org/abs/2502.06857), 22 shapes of model",
+    "llama3": "[Llama 3](https://arxiv.org/abs/2407.21783), read off a figure",
+    "misfitting": "[(Mis)Fitting](https://arxiv.org/abs/2502.18969), best learning rates",
+    "mosaic": "[Beyond Chinchilla](https://arxiv.org/abs/2401.00448), 10 to 10,000 tokens a parameter",
+    "optimizers": "[eleven optimizers](https://arxiv.org/abs/2509.02046) as training sets",
+    "protein": "protein language models, causal and masked",
+    "steplaw": "[Step Law](https://arxiv.org/abs/2503.04715), best settings",
+    "xlstm": "[xLSTM](https://arxiv.org/abs/2510.02228), several context lengths",
+}
+#: Forecasters of the studies, as their results and as the README name them.
+FORECASTERS = {"joint": "here", "bootstrap of kaplan": "Eq. 4", "bootstrap of chinchilla": "Chinchilla"}
+#: Where the README has the table.
+TABLE = re.compile(r"(?<=<!-- studies: made by docs/pages.py -->\n).*?(?=<!-- end of studies -->)", re.DOTALL)
+
 
 def commands(group: click.Group, name: str = "") -> Iterator[tuple[str, click.Command]]:
     """Every command with its full name, those that only hold others included."""
@@ -169,6 +191,34 @@ def models_page() -> str:
     return "\n".join(parts)
 
 
+def studies_table() -> str:
+    """The README's table of results, a line a study; the lowest CRPS is bold."""
+    stored = json.loads((ROOT / "benchmarks" / "results" / "studies.json").read_text(encoding="utf-8"))
+    rows = {(row["study"], row["forecaster"]): row for row in stored["score"]["rows"]}
+    ours, *others = FORECASTERS.values()
+    heads = [name for what in ("CRPS", "90% held") for name in (f"{what}: {ours}", *others)]
+    lines = [f"| study | fitted | asked | further | {' | '.join(heads)} |", "|---|" + "--:|" * (3 + len(heads))]
+    for name, what in STUDIES.items():
+        found = [rows.get((name, forecaster)) for forecaster in FORECASTERS]
+        known = [row["crps"] for row in found if row]
+        lowest = min(known) if len(known) > 1 else None
+        crps = [_bold(f"{row['crps']:.2f}", row["crps"] == lowest) if row else "–" for row in found]
+        held = [f"{row['held']:.0f}%" if row else "–" for row in found]
+        about = rows[name, "joint"]
+        cells = [what, str(about["runs"]), str(about["asked"]), f"{about['times']:g}×", *crps, *held]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _bold(text: str, bold: bool) -> str:
+    return f"**{text}**" if bold else text
+
+
+def readme() -> str:
+    """The README with that table."""
+    return TABLE.sub(lambda _: studies_table(), (ROOT / "README.md").read_text(encoding="utf-8"))
+
+
 def _written(one: click.Parameter) -> str:
     if isinstance(one, click.Argument):
         return one.human_readable_name
@@ -189,3 +239,4 @@ PAGES = {"commands.md": commands_page, "models.md": models_page}
 if __name__ == "__main__":
     for file, made in PAGES.items():
         (ROOT / "docs" / file).write_text(made(), encoding="utf-8")
+    (ROOT / "README.md").write_text(readme(), encoding="utf-8")

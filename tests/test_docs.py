@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -50,6 +51,18 @@ def test_pages_are_up_to_date(page):
     assert written == PAGES.PAGES[page](), "run python docs/pages.py"
 
 
+def test_the_table_of_the_readme_is_up_to_date():
+    written = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(PAGES.TABLE.findall(written)) == 1
+    assert written == PAGES.readme(), "run python docs/pages.py"
+
+
+def test_the_table_of_the_readme_has_every_study():
+    scored = json.loads((ROOT / "benchmarks" / "results" / "studies.json").read_text(encoding="utf-8"))["score"]
+    assert set(PAGES.STUDIES) == {row["study"] for row in scored["rows"]}
+    assert set(PAGES.FORECASTERS) == {row["forecaster"] for row in scored["rows"]}
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_its_section_with_every_option_of_its_help(command):
     said = section("commands.md", command)
@@ -89,7 +102,11 @@ def test_every_model_has_its_section_with_every_prior(model):
 
 @pytest.mark.parametrize(
     "page",
-    sorted(str(p.relative_to(ROOT)) for folder in (".", "docs", "models") for p in (ROOT / folder).glob("*.md")),
+    sorted(
+        str(path.relative_to(ROOT))
+        for folder in (".", "docs", "docs/api", "docs/guides", "models")
+        for path in (ROOT / folder).glob("*.md")
+    ),
 )
 def test_links_lead_somewhere(page):
     text = (ROOT / page).read_text(encoding="utf-8")

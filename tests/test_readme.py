@@ -1,4 +1,8 @@
-"""The README is executed: every command and every Python block, in order, in a folder of its own."""
+"""The README and the guides are executed: every command and every Python block, in order.
+
+The README has a folder of its own. So have the guides together, because the later ones go on with the fit of the
+first; names in Python are every page's own.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 EXECUTED = {"bash", "console", "python"}
-SHOWN = {"", "csv", "json", "text", "toml"}
+SHOWN = {"", "json", "text", "toml"}
+MOST_LINES = 150  # of the README: what a visitor reads in three minutes
+README = "README.md"
+#: In the order in which the site has them.
+GUIDES = re.findall(r"^guides/\w+$", (ROOT / "docs" / "index.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+PAGES = [README, *(f"docs/{guide}.md" for guide in GUIDES)]
 FENCE = re.compile(r"^```(?P<language>[^\n]*)\n(?P<body>.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 
 # What sets a machine up is not repeated here: `make` says what it would do, the rest is left out.
@@ -63,8 +72,8 @@ def blocks(text: str) -> list[Block]:
     ]
 
 
-def readme() -> list[Block]:
-    return blocks((ROOT / "README.md").read_text(encoding="utf-8"))
+def page(name: str) -> list[Block]:
+    return blocks((ROOT / name).read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -94,21 +103,31 @@ def run_shell(script: str, *, folder: Path, path: str) -> subprocess.CompletedPr
     )
 
 
-def test_every_block_says_its_language():
-    unknown = {block.language for block in readme()} - EXECUTED - SHOWN
+def test_every_guide_is_in_the_site():
+    assert sorted(PAGES[1:]) == sorted(f"docs/guides/{path.name}" for path in (ROOT / "docs" / "guides").iterdir())
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / README).read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_block_says_its_language(name):
+    unknown = {block.language for block in page(name)} - EXECUTED - SHOWN
     assert unknown == set(), "a block in an unknown language would go unchecked"
 
 
 @pytest.mark.parametrize("target", ["demo", "test"])
 def test_the_two_commands_are_shown_and_exist(target, tmp_path, command_path):
-    shells = "\n".join(block.script for block in readme() if block.language in {"bash", "console"})
+    shells = "\n".join(block.script for block in page(README) if block.language in {"bash", "console"})
     assert re.search(rf"^make {target}\b", shells, flags=re.MULTILINE)
     done = run_shell(f"make {target}", folder=tmp_path, path=command_path)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
-def test_everything_in_the_readme_runs(tmp_path, command_path, monkeypatch):
+@pytest.mark.parametrize("names", [PAGES[:1], PAGES[1:]], ids=["readme", "guides"])
+def test_everything_runs(names, tmp_path, command_path, monkeypatch):
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -116,21 +135,22 @@ def test_everything_in_the_readme_runs(tmp_path, command_path, monkeypatch):
     offline = () if os.environ.get("BAYES_L2L_DATA") else PUBLIC_DATA
     left_out: list[str] = []
     missing: set[str] = set(offline)
-    namespace: dict[str, object] = {"__name__": "readme"}
 
-    for block in readme():
-        where = f"README.md, line {block.line}:\n{block.script}"
-        if block.language not in EXECUTED:
-            continue
-        if any(name in block.script for name in missing):
-            left_out.append(where)
-            missing |= block.outputs
-        elif block.language == "python":
-            code = compile("\n" * block.line + block.body, "README.md", "exec")
-            exec(code, namespace)
-        else:
-            done = run_shell(block.script, folder=folder, path=command_path)
-            assert done.returncode == 0, f"{where}{done.stdout}{done.stderr}"
+    for name in names:
+        namespace: dict[str, object] = {"__name__": "page"}
+        for block in page(name):
+            where = f"{name}, line {block.line}:\n{block.script}"
+            if block.language not in EXECUTED:
+                continue
+            if any(word in block.script for word in missing):
+                left_out.append(where)
+                missing |= block.outputs
+            elif block.language == "python":
+                code = compile("\n" * block.line + block.body, name, "exec")
+                exec(code, namespace)
+            else:
+                done = run_shell(block.script, folder=folder, path=command_path)
+                assert done.returncode == 0, f"{where}{done.stdout}{done.stderr}"
 
     if left_out:
         pytest.skip("the rest ran; without BAYES_L2L_DATA these were left out: " + "\n".join(left_out))

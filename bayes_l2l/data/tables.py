@@ -165,7 +165,8 @@ def ids(cells: pd.Series, rows: pd.Series, column: str, faults: list[str]) -> pd
     text = cells.astype(str).str.strip()
     blank = cells.isna() | (text == "")
     faults += of_column(column, [(row, "blank") for row in rows[blank]], len(cells))
-    unwritable = {name for name in text[~blank].unique() if _UNWRITABLE.search(name)}
+    # Not `unique`: to older pandas text ends at a null character.
+    unwritable = {name for name in set(text[~blank].to_list()) if _UNWRITABLE.search(name)}
     odd = text.isin(unwritable) & ~blank
     faults += [
         f"{row}, column {column!r}: {name!r} has a control character; a name is plain text"

@@ -366,7 +366,7 @@ def _make_missing(table: pd.DataFrame) -> None:
     computed = FLOPS_PER_PARAM_TOKEN * table["params"] * table["tokens"]
     if "run_id" not in table:
         sizes = [f"N={n:.10g} D={d:.10g}" for n, d in zip(table["params"], table["tokens"], strict=True)]
-        table["run_id"] = table["train_set"] + " " + sizes
+        table["run_id"] = table["train_set"].str.cat(sizes, sep=" ")
         table.loc[computed.isna(), "run_id"] = None
     if "flops" in table:
         of_run = table.groupby(["train_set", "run_id"])["flops"].transform("first")
@@ -410,7 +410,7 @@ def _check_runs(table: pd.DataFrame, faults: list[str], min_runs: int) -> None:
 
 def _check_units(table: pd.DataFrame, found: Mapping[str, str], faults: list[str]) -> None:
     """Refuse sizes in billions, and percent and perplexity where nats per token are meant."""
-    in_thousands = [name for name, least in _FEWEST.items() if table[name].median() < least]
+    in_thousands = [name for name, least in _FEWEST.items() if table[name].dropna().median() < least]
     for name in in_thousands:
         low, high = table[name].min(), table[name].max()
         faults.append(

@@ -295,7 +295,7 @@ def summary(scored: pd.DataFrame, *, by: str | Sequence[str] | None = None) -> p
     measures = ["rel_error", "bias", "crps"]
     measures += [f"{what}{100 * level:.0f}" for level in LEVELS for what in ("in", "width", "interval_score")]
     how = {"n": "sum"} | {m: "mean" for m in measures if m in table}
-    grouped = table.groupby(groups or np.zeros(len(table), dtype=int), sort=True)
+    grouped = table.groupby(groups or np.zeros(len(table), dtype=int), sort=True, observed=True)
     averages = grouped.agg(how).reset_index(drop=not groups)
     return averages.rename(columns={c: c.replace("in", "coverage") for c in percent})
 
