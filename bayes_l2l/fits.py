@@ -48,9 +48,7 @@ class Fit(Posterior):
 
     def _repr_html_(self) -> str:
         rates = f" and {len(self.error_cells)} of error rates or accuracies" if self.error_cells else ""
-        said = (
-            f"{len(self.sweep)} losses of {len(self.cells)} cells{rates}; {outcome(self)[0]}"
-        )
+        said = f"{len(self.sweep)} losses of {len(self.cells)} cells{rates}; {outcome(self)[0]}"
         headline = f"Fit of model {self.spec.name!r} to {self.sweep.name}"
         trust = [] if self.trusted else ["This fit is not to be trusted: see the serious notes."]
         return as_html(headline, said=[said, *trust], table=(self.errors or self).sweep.overview(), notes=self.notes)
@@ -432,8 +430,8 @@ def fit(
     random_seed : int, optional
         Seed (0); the same seed gives the same draws.
     method : {"nuts", "laplace"}, optional
-        Markov chains ("nuts", the default), or at once: an approximation about the posterior's modes, of which draws are
-        resampled by importance. Where it is bad it is refused; where it is used, the note ``approximate`` says so.
+        Markov chains ("nuts", the default), or at once: an approximation about the posterior's modes, of which draws
+        are resampled by importance. Where it is bad it is refused; where it is used, the note ``approximate`` says so.
     sampler : {"nutpie", "pymc"}, optional
         Implementation of NUTS; nutpie by default.
     target_accept : float, optional

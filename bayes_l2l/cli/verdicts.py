@@ -26,9 +26,7 @@ def judge(fit: Fit, *, already: Sweep | None = None, in_full: bool = False) -> N
     found.pop("ess_tail", None)
     answer(fit={"model": fit.spec.name, "losses": len(fit.sweep), "seconds": fit.record["seconds"],
                 "method": fit.settings.method, **found, "trusted": fit.trusted})  # fmt: skip
-    say(
-        f"Model {fit.spec.name!r}, {_extent(fit)}, {len(fit.sweep)} losses, {fit.record['seconds']:.0f} s: {said}"
-    )
+    say(f"Model {fit.spec.name!r}, {_extent(fit)}, {len(fit.sweep)} losses, {fit.record['seconds']:.0f} s: {said}")
     shown = set(map(str, already.notes)) if already else set()
     say_all((note for note in fit.notes if str(note) not in shown), in_full=in_full)
     if not fit.trusted:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
+from bayes_l2l.density.threads import one_thread
 from bayes_l2l.density.whitening import Whitening
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def laplace(tape: Tape) -> Whitening:
         the parameters, or where the density is not concave. None where the mode is a spike that says nothing of
         where the mass is, as of cells with as many runs as parameters, whose noise may vanish.
     """
-    found = _mode(tape.of_offsets, tape.start)
+    with one_thread():
+        found = _mode(tape.of_offsets, tape.start)
     return Whitening.none(tape.start) if found is None else found
 
 

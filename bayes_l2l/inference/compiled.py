@@ -132,9 +132,7 @@ class CompiledModel:
         found = self.structure.join(self.spec, arrays, drawn, given, size=(size["chain"], size["draw"]))
         return found, xr.merge(statistics) if statistics else xr.Dataset()
 
-    def _density(
-        self, place: int, module: Any, arrays: dict[str, Any], said: str, settings: SamplerSettings
-    ) -> Any:
+    def _density(self, place: int, module: Any, arrays: dict[str, Any], said: str, settings: SamplerSettings) -> Any:
         """Log density of a module, as the method needs it; whoever listens is told."""
         stage(said)
         if settings.method == "nuts":

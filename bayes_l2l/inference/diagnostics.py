@@ -131,10 +131,11 @@ def diagnose_importance(stats: xr.Dataset) -> tuple[xr.Dataset, list[Note]]:
     (_, khat), (_, ess) = worst(found).values()
     few = ess < MIN_ESS
     message = (
-        f"drawn by method 'laplace', not by NUTS: k-hat is {khat:.2f} (0.7 or less is usable), and the draws are worth "
-        f"{ess:.0f} independent ones"
-        + (f", below {MIN_ESS}: sample it with method='nuts'" if few else "")
-    )  # fmt: skip
+        f"drawn by method 'laplace', not by NUTS: k-hat is {khat:.2f} (0.7 or less is usable), and the draws are "
+        f"worth {ess:.0f} independent ones"
+    )
+    if few:
+        message += f", below {MIN_ESS}: sample it with method='nuts'"
     notes = [Note("approximate", "warning" if few else "info", message, {"khat": khat, "ess": ess})]
     n_modes = max(int(stats["modes" + end]) for end in modules)
     if n_modes > 1:

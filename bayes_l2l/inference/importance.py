@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bayes_l2l.density.laplace import modes
+from bayes_l2l.density.threads import one_thread
 from bayes_l2l.errors import ApproximationError, SpecError
 from bayes_l2l.inference.nuts import reported, tidy
 from bayes_l2l.inference.proposal import Proposal
@@ -33,9 +34,9 @@ Floats = npt.NDArray[np.float64]
 MAX_KHAT: Final = 0.7
 MIN_DRAWS: Final = 100
 #: Rounds at most, and points of each: so many, or so many a dimension.
-_ROUNDS: Final = 8
-_POINTS: Final = 2000
-_POINTS_A_DIMENSION: Final = 100
+_ROUNDS: Final = 10
+_POINTS: Final = 3000
+_POINTS_A_DIMENSION: Final = 150
 #: The proposal is good enough when the tail is this light and so large a part of the points counts.
 _GOOD_KHAT: Final = 0.5
 _GOOD_PART: Final = 0.2
@@ -83,6 +84,14 @@ def run_importance(
 
     tape = density()
     told(stage)
+    with one_thread():
+        points, stats = _drawn(tape, settings, what)
+    dims = {"chain": range(settings.chains), "draw": range(settings.draws)}
+    return tidy(reported(tape, points, dims)), xr.Dataset(stats, coords=dims)
+
+
+def _drawn(tape: Tape, settings: SamplerSettings, what: tuple[str, str]) -> tuple[Floats, dict[str, Any]]:
+    """Draws, shape (chain, draw, dimension), and what is known of them."""
     rng = np.random.default_rng(settings.seed)
     found = modes(tape)
     proposal, spent = _adapted(tape, found, rng, what)
@@ -97,10 +106,8 @@ def run_importance(
             break
     _refuse(khat, worth, what)
     kept = rng.permutation(_systematic(weights, n, rng)).reshape(settings.chains, settings.draws)
-    dims = {"chain": range(settings.chains), "draw": range(settings.draws)}
     stats = {"khat": khat, "ess": worth, "points": spent + len(points), "modes": _held(points[kept.ravel()], found)}
-    lp = {"lp": (("chain", "draw"), logs[kept])}
-    return tidy(reported(tape, points[kept], dims)), xr.Dataset(stats | lp, coords=dims)
+    return points[kept], stats | {"lp": (("chain", "draw"), logs[kept])}
 
 
 def smoothed(log_weights: Floats) -> tuple[Floats, float]:
@@ -155,7 +162,8 @@ def _adapted(
             np.logaddexp(densities, proposal.log_density(points)) if len(points) else densities,
             np.logaddexp.reduce([*of_old, of_new], axis=0),
         ])  # fmt: skip
-        points, logs, proposals = np.concatenate([points, new]), np.concatenate([logs, log_new]), [*proposals, proposal]
+        points, logs = np.concatenate([points, new]), np.concatenate([logs, log_new])
+        proposals.append(proposal)
         wanted = max(_COUNTED * size, _COUNTED_A_DIMENSION * n)
         proposal = proposal.fitted(points, _flattened(logs - densities, wanted))
         if khat < _GOOD_KHAT and 1 / (weights**2).sum() > _GOOD_PART * size:
@@ -201,6 +209,6 @@ def _refuse(khat: float, worth: float, what: tuple[str, str]) -> None:
         return
     why = f"k-hat is {khat:.2f}, above {MAX_KHAT}" if khat > MAX_KHAT else f"its draws are worth {worth:.0f}"
     raise ApproximationError(
-        f"The posterior of model {what[0]!r} of {what[1]} is too far from what method 'laplace' can draw from ({why}); "
-        "sample it with method='nuts' (--method nuts)."
+        f"The posterior of model {what[0]!r} of {what[1]} is too far from what method 'laplace' can draw from "
+        f"({why}); sample it with method='nuts' (--method nuts)."
     )

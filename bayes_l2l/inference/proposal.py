@@ -23,6 +23,8 @@ _NU: Final = 30.0
 _LEAST: Final = 1e-3
 #: and one of fewer independent draws than this many times the dimension stays as it is.
 _DRAWS_A_DIMENSION: Final = 5.0
+#: Part of the weights that is looked at.
+_COUNTED: Final = 0.9995
 #: Distance of two knots in standard deviations, at least.
 _CLOSEST: Final = 1e-3
 
@@ -60,11 +62,15 @@ class Component:
     @classmethod
     def fitted(cls, points: Floats, weights: Floats) -> Component:
         """To weighted points: their margins' quantiles at the scores, and the covariance of what F makes them of."""
-        from scipy.stats import norm
+        from scipy.special import ndtr
 
+        # Of thousands of points most may count next to nothing.
+        order = np.argsort(-weights)
+        kept = order[: int(np.searchsorted(np.cumsum(weights[order]), _COUNTED)) + 1]
+        points, weights = points[kept], weights[kept] / weights[kept].sum()
         mean = weights @ points
         sd = np.sqrt(weights @ (points - mean) ** 2)
-        knots = _quantiles(points, weights, norm.cdf(_SCORES))
+        knots = _quantiles(points, weights, ndtr(_SCORES))
         # Rising at least so much from one to the next.
         knots[1:] = knots[0] + np.cumsum(np.maximum(np.diff(knots, axis=0), _CLOSEST * sd), axis=0)
         t = cls(knots, mean, np.eye(len(mean)), _NU)._straight(points)[0]
@@ -80,7 +86,7 @@ class Component:
         """Points, shape (n, dimension)."""
         normal, chi2 = rng.standard_normal((n, len(self.center))), rng.chisquare(self.nu, n)
         t = self.center + normal / np.sqrt(chi2 / self.nu)[:, None] @ self.root.T
-        piece, dimension = (t[..., None] > _SCORES[1:-1]).sum(axis=-1), np.arange(t.shape[1])
+        piece, dimension = _piece(t, np.broadcast_to(_SCORES[:, None], self.knots.shape)), np.arange(t.shape[1])
         bent = self.knots[piece, dimension] + self._slopes[piece, dimension] * (t - _SCORES[piece])
         return np.asarray(bent)
 
@@ -97,7 +103,7 @@ class Component:
 
     def _straight(self, points: Floats) -> tuple[Floats, Floats]:
         """The t of points, and the logarithm of the determinant of F's derivative there."""
-        piece, dimension = (points[..., None] > self.knots[1:-1].T).sum(axis=-1), np.arange(points.shape[1])
+        piece, dimension = _piece(points, self.knots), np.arange(points.shape[1])
         slopes = self._slopes[piece, dimension]
         return _SCORES[piece] + (points - self.knots[piece, dimension]) / slopes, np.log(slopes).sum(axis=1)
 
@@ -165,6 +171,14 @@ class Proposal:
             one.log_density(points) + np.log(weight)
             for one, weight in zip(self.components, self.weights, strict=True)
         ])  # fmt: skip
+
+
+def _piece(points: Floats, knots: Floats) -> npt.NDArray[np.int8]:
+    """Between which two knots numbers lie."""
+    piece = np.zeros(points.shape, dtype=np.int8)
+    for knot in knots[1:-1]:
+        piece += points > knot
+    return piece
 
 
 def _quantiles(points: Floats, weights: Floats, levels: Floats) -> Floats:

@@ -192,7 +192,8 @@ def _check_stats(posterior: Posterior) -> None:
             _all(values, np.isfinite, "the sampler's statistics")
     if lacking := [name for name in _STATISTICS[method] if len(found) and name not in stats]:
         raise DataError(f"the sampler's {lacking[0]} is absent")
-    if len(found) and ("diagnostic" not in found.coords or found["diagnostic"].values.tolist() != _DIAGNOSTICS[method]):
+    kinds = found["diagnostic"].values.tolist() if "diagnostic" in found.coords else []
+    if len(found) and kinds != _DIAGNOSTICS[method]:
         raise DataError("the diagnostics have other names")
     for name, values in found.items():
         of_all = method == "laplace"
