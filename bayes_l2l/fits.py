@@ -431,7 +431,8 @@ def fit(
         Seed (0); the same seed gives the same draws.
     method : {"nuts", "laplace"}, optional
         Markov chains ("nuts", the default), or at once: an approximation about the posterior's modes, of which draws
-        are resampled by importance. Where it is bad it is refused; where it is used, the note ``approximate`` says so.
+        are resampled by importance. Where it is bad it is refused; where it is used, the note ``approximate`` says
+        so.
     sampler : {"nutpie", "pymc"}, optional
         Implementation of NUTS; nutpie by default.
     target_accept : float, optional

@@ -74,9 +74,9 @@ class Component:
         # Rising at least so much from one to the next.
         knots[1:] = knots[0] + np.cumsum(np.maximum(np.diff(knots, axis=0), _CLOSEST * sd), axis=0)
         t = cls(knots, mean, np.eye(len(mean)), _NU)._straight(points)[0]
-        center = weights @ t
+        center = np.asarray(weights @ t)
         covariance = (weights[:, None] * (t - center)).T @ (t - center)
-        return cls(knots, center, np.linalg.cholesky(covariance), _NU)
+        return cls(knots, center, np.asarray(np.linalg.cholesky(covariance)), _NU)
 
     @cached_property
     def _slopes(self) -> Floats:
