@@ -1,9 +1,9 @@
 """Is method "laplace" as right as NUTS, and how often is it refused? The same splits by both, as a command.
 
 Hindcasts inside the sweep of arXiv 2411.12925 (train losses, cut-offs among its own runs, six sets together and each
-on its own), and the public studies, fitted to their small runs and asked for their large ones. Every split is forecast
-by the joint model with both methods: CRPS and coverage of what happened, and how far the quantiles of the forecasts
-are apart, in standard deviations of NUTS' forecast::
+on its own), and the public studies, fitted to their small runs and asked for their large ones. Every split is
+forecast by the joint model with both methods: CRPS and coverage of what happened, and how far the quantiles of the
+forecasts are apart, in standard deviations of NUTS' forecast::
 
     python benchmarks/laplace.py hindcast studies
 
@@ -101,8 +101,8 @@ def as_markdown(stored: Mapping[str, Any]) -> str:
     """Tables of all parts."""
     lines = [
         "# Method laplace beside NUTS", "",
-        "CRPS in percent of the loss; coverage in percent; k-hat and what the draws are worth; how far the 5, 25, 50,",
-        "75 and 95% quantiles of forecasts are from those of NUTS, mean over losses, in standard deviations of a",
+        "CRPS in percent of the loss; coverage in percent; k-hat and what the draws are worth; how far the 5, 25,",
+        "50, 75 and 95% quantiles of forecasts are from those of NUTS, mean over losses, in standard deviations of a",
         "forecast; CPU seconds. `python benchmarks/laplace.py hindcast studies`",
     ]  # fmt: skip
     for name, part in stored.items():

@@ -33,7 +33,8 @@ Floats = npt.NDArray[np.float64]
 #: Bars that an approximation must pass to be used: shape of the weights' tail, and what the draws are worth.
 MAX_KHAT: Final = 0.7
 MIN_DRAWS: Final = 100
-#: Rounds at most, and points of each: so many, or so many a dimension.
+#: Rounds at least and at most, and points of each: so many, or so many a dimension.
+_LEAST_ROUNDS: Final = 5
 _ROUNDS: Final = 10
 _POINTS: Final = 3000
 _POINTS_A_DIMENSION: Final = 150
@@ -48,6 +49,8 @@ _COUNTED_A_DIMENSION: Final = 10
 _A_DRAW: Final = 2
 _MORE: Final = 4
 _WORTH: Final = 1000
+#: A log density so far above that of every mode is none.
+_TOO_HIGH: Final = 1000.0
 
 
 def run_importance(
@@ -94,12 +97,19 @@ def _drawn(tape: Tape, settings: SamplerSettings, what: tuple[str, str]) -> tupl
     """Draws, shape (chain, draw, dimension), and what is known of them."""
     rng = np.random.default_rng(settings.seed)
     found = modes(tape)
-    proposal, spent = _adapted(tape, found, rng, what)
+    centers = tape.log_densities(np.array([mode.center for mode in found]))
+
+    def log_densities(points: Floats) -> Floats:
+        """Those of the posterior, -inf also where they are larger than any posterior's: rounding errors."""
+        logs = tape.log_densities(points)
+        return np.where(logs > centers.max() + _TOO_HIGH, -np.inf, logs)
+
+    proposal, spent = _adapted(log_densities, found, rng, what)
     n = settings.chains * settings.draws
     points, logs, weights = np.empty((0, len(tape.start))), np.empty(0), np.empty(0)
     for _ in range(_MORE):
         new = proposal.draw(_A_DRAW * n, rng)
-        points, logs = np.concatenate([points, new]), np.concatenate([logs, tape.log_densities(new)])
+        points, logs = np.concatenate([points, new]), np.concatenate([logs, log_densities(new)])
         weights, khat = smoothed(logs - proposal.log_density(points))
         worth = float(1 / (weights**2).sum())
         if worth >= _WORTH:
@@ -138,17 +148,17 @@ def smoothed(log_weights: Floats) -> tuple[Floats, float]:
 
 
 def _adapted(
-    tape: Tape, found: list[Whitening], rng: np.random.Generator, what: tuple[str, str]
+    log_densities: Callable[[Floats], Floats], found: list[Whitening], rng: np.random.Generator, what: tuple[str, str]
 ) -> tuple[Proposal, int]:
     """Proposal that is fitted to the posterior, and how many points that took."""
-    n = len(tape.start)
+    n = len(found[0].center)
     size = max(_POINTS, _POINTS_A_DIMENSION * n)
     proposal = Proposal.of_modes(found)
     proposals: list[Proposal] = []
     points, logs, densities = np.empty((0, n)), np.empty(0), np.empty(0)
-    for _ in range(_ROUNDS):
+    for done in range(1, _ROUNDS + 1):
         new = proposal.draw(size, rng)
-        log_new = tape.log_densities(new)
+        log_new = log_densities(new)
         if np.isfinite(log_new).mean() < _COUNTED:
             raise SpecError(
                 f"The model {what[0]!r} could not be approximated on {what[1]}: its log density is finite hardly "
@@ -166,7 +176,7 @@ def _adapted(
         proposals.append(proposal)
         wanted = max(_COUNTED * size, _COUNTED_A_DIMENSION * n)
         proposal = proposal.fitted(points, _flattened(logs - densities, wanted))
-        if khat < _GOOD_KHAT and 1 / (weights**2).sum() > _GOOD_PART * size:
+        if done >= _LEAST_ROUNDS and khat < _GOOD_KHAT and 1 / (weights**2).sum() > _GOOD_PART * size:
             break
     return proposal, len(points)
 

@@ -16,9 +16,11 @@ Floats = npt.NDArray[np.float64]
 
 #: Normal scores at which a component's margins are given; between them, and beyond, they are linear.
 _SCORES: Final = np.array([-2.0, -1.0, 0.0, 1.0, 2.0])
-#: Degrees of freedom of what starts about a mode, whose curvature may be off, and of what was fitted to draws.
+#: Degrees of freedom of what starts about a mode, whose curvature may be off; of what was fitted to draws at least,
+#: and for every dimension: of many dimensions, heavy tails leave few draws where the mass is.
 _NU_OF_MODE: Final = 5.0
-_NU: Final = 30.0
+_NU: Final = 8.0
+_NU_A_DIMENSION: Final = 0.7
 #: A component of less weight is left out,
 _LEAST: Final = 1e-3
 #: and one of fewer independent draws than this many times the dimension stays as it is.
@@ -73,10 +75,11 @@ class Component:
         knots = _quantiles(points, weights, ndtr(_SCORES))
         # Rising at least so much from one to the next.
         knots[1:] = knots[0] + np.cumsum(np.maximum(np.diff(knots, axis=0), _CLOSEST * sd), axis=0)
-        t = cls(knots, mean, np.eye(len(mean)), _NU)._straight(points)[0]
+        nu = max(_NU, _NU_A_DIMENSION * len(mean))
+        t = cls(knots, mean, np.eye(len(mean)), nu)._straight(points)[0]
         center = np.asarray(weights @ t)
         covariance = (weights[:, None] * (t - center)).T @ (t - center)
-        return cls(knots, center, np.asarray(np.linalg.cholesky(covariance)), _NU)
+        return cls(knots, center, np.asarray(np.linalg.cholesky(covariance)), nu)
 
     @cached_property
     def _slopes(self) -> Floats:
