@@ -62,6 +62,10 @@ class FitFileError(L2LError):
     """A saved fit that cannot be read: damaged, of another kind, or of an unknown format version."""
 
 
+class ApproximationError(L2LError):
+    """A posterior that method "laplace" cannot draw from: NUTS can."""
+
+
 class ForecastError(L2LError):
     """A forecast or comparison of forecasts that was asked for wrongly."""
 

@@ -15,12 +15,12 @@ from bayes_l2l.errors import DataError, ForecastError
 from bayes_l2l.evaluation.leave_one_out import MOST, LeaveOneOut, leave_one_out, to_datatree
 from bayes_l2l.files import PAGE_SUFFIXES, check_output, write_whole
 from bayes_l2l.inference import posterior_file
-from bayes_l2l.inference.diagnostics import divergences, summary_table, worst
+from bayes_l2l.inference.diagnostics import outcome, summary_table
 from bayes_l2l.inference.sampling import sample, sampler_settings
 from bayes_l2l.inference.stages import Listener, told_to
 from bayes_l2l.point_fits.wild_runs import without_wild_runs
 from bayes_l2l.posterior.posterior import Posterior
-from bayes_l2l.posterior.settings import Sampler
+from bayes_l2l.posterior.settings import Method, Sampler
 from bayes_l2l.prediction.averages import Weights
 from bayes_l2l.prediction.forecasts import Forecast, forecast
 from bayes_l2l.prediction.given import forecast_given
@@ -52,12 +52,8 @@ class Fit(Posterior):
     """A fitted model; made by `fit` or `load_fit`. Its fields are those of `Posterior`."""
 
     def _repr_html_(self) -> str:
-        found, (diverged, total) = worst(self.diagnostics), divergences(self.sample_stats)
         rates = f" and {len(self.error_cells)} of error rates or accuracies" if self.error_cells else ""
-        said = (
-            f"{len(self.sweep)} losses of {len(self.cells)} cells{rates}; R-hat at most {found['rhat'][1]:.3f}, bulk "
-            f"ESS at least {found['ess_bulk'][1]:.0f}, {diverged} of {total} draws diverged"
-        )
+        said = f"{len(self.sweep)} losses of {len(self.cells)} cells{rates}; {outcome(self)[0]}"
         headline = f"Fit of model {self.spec.name!r} to {self.sweep.name}"
         trust = [] if self.trusted else ["This fit is not to be trusted: see the serious notes."]
         return as_html(headline, said=[said, *trust], table=(self.errors or self).sweep.overview(), notes=self.notes)
@@ -130,7 +126,8 @@ class Fit(Posterior):
         Returns
         -------
         pandas.DataFrame
-            One row a quantity and cell, or pair of cells: mean, sd, q0.05, median, q0.95, rhat, ess_bulk, ess_tail.
+            One row a quantity and cell, or pair of cells: mean, sd, q0.05, median, q0.95, and of NUTS rhat,
+            ess_bulk, ess_tail.
 
         Raises
         ------
@@ -466,6 +463,7 @@ def fit(
     tune: int | None = None,
     chains: int | None = None,
     random_seed: int | None = None,
+    method: Method | None = None,
     sampler: Sampler | None = None,
     target_accept: float | None = None,
     cores: int | None = None,
@@ -491,6 +489,10 @@ def fit(
         Draws a chain that are kept (1000), draws a chain for adaptation (1000), and chains (4).
     random_seed : int, optional
         Seed (0); the same seed gives the same draws.
+    method : {"nuts", "laplace"}, optional
+        Markov chains ("nuts", the default), or at once: an approximation about the posterior's modes, of which draws
+        are resampled by importance. Where it is bad it is refused; where it is used, the note ``approximate`` says
+        so.
     sampler : {"nutpie", "pymc"}, optional
         Implementation of NUTS; nutpie by default.
     target_accept : float, optional
@@ -518,6 +520,8 @@ def fit(
         If the sweep is refused, or `outliers` is another word.
     SpecError
         If the model is refused.
+    ApproximationError
+        If method "laplace" cannot draw from the posterior: NUTS can.
     """
     from bayes_l2l.data.datasets import load_sweep
 
@@ -538,6 +542,7 @@ def fit(
         tune=tune,
         chains=chains,
         random_seed=random_seed,
+        method=method,
         sampler=sampler,
         target_accept=target_accept,
         cores=cores,

@@ -198,6 +198,11 @@ READING: Final = together(
 )
 #: Passed on to the library as they are; what is None is for it to say.
 SAMPLING: Final = together(
+    click.option(
+        "--method",
+        type=click.Choice(["nuts", "laplace"]),
+        help="Markov chains, or at once an approximation that is refused where it is bad (nuts)",
+    ),
     click.option("--draws", type=count, metavar="N", help="draws a chain that are kept (1000)"),
     click.option("--tune", type=count, metavar="N", help="draws a chain for adaptation (1000)"),
     click.option("--chains", type=count, metavar="N", help="chains (4)"),

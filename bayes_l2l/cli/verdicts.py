@@ -20,17 +20,13 @@ def status(fit: Fit) -> int:
 
 def judge(fit: Fit, *, already: Sweep | None = None, in_full: bool = False) -> None:
     """Say how the sampling went, and the fit's notes less those that were shown already with its runs."""
-    from bayes_l2l.inference.diagnostics import divergences, worst
+    from bayes_l2l.inference.diagnostics import summed_up
 
-    found = worst(diagnostics(fit))
-    diverged, total = divergences(fit.sample_stats)
-    rhat, ess = float(found["rhat"][1]), float(found["ess_bulk"][1])
-    answer(fit={"model": fit.spec.name, "losses": len(fit.sweep), "seconds": fit.record["seconds"], "rhat": rhat,
-                "ess_bulk": ess, "divergences": diverged, "draws": total, "trusted": fit.trusted})  # fmt: skip
-    say(
-        f"Model {fit.spec.name!r}, {_extent(fit)}, {len(fit.sweep)} losses, {fit.record['seconds']:.0f} s: "
-        f"R-hat at most {rhat:.3f}, bulk ESS at least {ess:.0f}, {diverged} of {total} draws diverged"
-    )
+    said, found = summed_up(diagnostics(fit), fit.sample_stats)
+    found.pop("ess_tail", None)
+    answer(fit={"model": fit.spec.name, "losses": len(fit.sweep), "seconds": fit.record["seconds"],
+                "method": fit.settings.method, **found, "trusted": fit.trusted})  # fmt: skip
+    say(f"Model {fit.spec.name!r}, {_extent(fit)}, {len(fit.sweep)} losses, {fit.record['seconds']:.0f} s: {said}")
     shown = set(map(str, already.notes)) if already else set()
     say_all((note for note in fit.notes if str(note) not in shown), in_full=in_full)
     if not fit.trusted:
@@ -44,7 +40,8 @@ def diagnostics(fit: Fit) -> xr.Dataset:
         return found
     of_errors = fit.errors.diagnostics
     labels = [name for name, values in of_errors.coords.items() if values.dims != (name,)]
-    of_errors = of_errors.drop_vars(labels).rename({"cell": "error_cell"})
+    of_errors = of_errors.drop_vars(labels)
+    of_errors = of_errors.rename({dim: f"error_{dim}" for dim in of_errors.dims if dim != "diagnostic"})
     return found.merge(of_errors.rename({name: f"error_{name}" for name in of_errors.data_vars}))
 
 

@@ -1,17 +1,20 @@
 """Laplace approximation of a posterior: its mode and curvature, found by the gradient of a tape.
 
 NUTS samples in coordinates in which this normal distribution is standard: its first trajectories are then as long as
-its last, where without it most of the adaptation goes into finding the scales.
+its last, where without it most of the adaptation goes into finding the scales. Without NUTS, the approximations about
+all modes that are found are where importance sampling starts (`bayes_l2l.inference.importance`).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from bayes_l2l.density.threads import one_thread
 from bayes_l2l.density.whitening import Whitening
 
 if TYPE_CHECKING:
@@ -36,6 +39,13 @@ _NEAR: Final = 0.3
 #: of a normal distribution.
 _CHECKED: Final = 16
 _FAR: Final = 5.0
+#: Other starts: bounded parameters, by PyMC's ending of their names, near a bound on their unconstrained scale,
+_BOUNDED: Final = "_interval__"
+_AT_BOUND: Final = 8.0
+#: and so many scattered about the start.
+_SCATTERED: Final = 2
+#: Part of the largest mode's mass that a mode must have to be looked at: approximations are off by factors.
+_LEAST: Final = 1e-4
 
 
 def laplace(tape: Tape) -> Whitening:
@@ -57,14 +67,62 @@ def laplace(tape: Tape) -> Whitening:
         the parameters, or where the density is not concave. None where the mode is a spike that says nothing of
         where the mass is, as of cells with as many runs as parameters, whose noise may vanish.
     """
-    start, tape = tape.start, tape.of_offsets
-    whitening = Whitening.none(tape.start)
+    with one_thread():
+        found = _mode(tape.of_offsets, tape.start)
+    return Whitening.none(tape.start) if found is None else found
+
+
+def modes(tape: Tape) -> list[Whitening]:
+    """Every mode of a log density that is found from several starts, as `laplace` finds one.
+
+    Parameters
+    ----------
+    tape : Tape
+        Filled with data, in the parameters as they are.
+
+    Returns
+    -------
+    list of Whitening
+        By the mass of their normal approximations, the largest first; those of less than `_LEAST` of it are left out.
+        One about the start if there is no mode that says where the mass is.
+    """
+    start, offsets = tape.start, tape.of_offsets
+    bounded = np.repeat([name.endswith(_BOUNDED) for name in tape.names], [math.prod(shape) for shape in tape.shapes])
+    starts = [start]
+    if bounded.any():
+        # What is bounded may have a mode at its bound besides one inside.
+        starts += [np.where(bounded, end, start) for end in (-_AT_BOUND, _AT_BOUND)]
+    rng = np.random.default_rng(0)
+    starts += [start + rng.standard_normal(len(start)) for _ in range(_SCATTERED)]
+    found: list[tuple[float, Whitening]] = []
+    for one in starts:
+        mode = _mode(offsets, one)
+        if mode is None or any(_same(mode, other) for _, other in found):
+            continue
+        value = replace(offsets, whitening=mode).log_density(np.zeros(len(start)))[0]
+        found.append((value + float(np.log(mode.scale).sum() + np.log1p(mode.factors).sum()), mode))
+    if not found:
+        return [Whitening.none(start)]
+    found.sort(key=lambda one: -one[0])
+    return [mode for mass, mode in found if mass > found[0][0] + math.log(_LEAST)]
+
+
+def _same(one: Whitening, other: Whitening) -> bool:
+    """Whether two approximations are about one mode: within what one is wide."""
+    return bool(np.linalg.norm((one.center - other.center) / np.maximum(one.scale, other.scale)) < 1)
+
+
+def _mode(tape: Tape, start: Floats) -> Whitening | None:
+    """Mode uphill of a point and the curvature there; None where it says nothing of where the mass is."""
+    whitening = Whitening.none(start)
+    if not np.isfinite(replace(tape, whitening=whitening).log_density(np.zeros(len(start)))[0]):
+        return None
     for round_ in range(_ROUNDS):
         z = _uphill(replace(tape, whitening=whitening))
         whitening = _curved(tape, whitening.parameters(z))
         if np.linalg.norm(z) < _NEAR and round_ > 0:
             break
-    return whitening if _describes(whitening, tape) else Whitening.none(start)
+    return whitening if _describes(whitening, tape) else None
 
 
 def _describes(whitening: Whitening, tape: Tape) -> bool:

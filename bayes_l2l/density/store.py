@@ -86,7 +86,7 @@ class Densities:
         """
         if place not in self._compiled:
             try:
-                tape = self._tape(place, module, arrays).with_data(arrays)
+                tape = self.tape(place, module, arrays)
                 return replace(tape, whitening=laplace(tape))
             except NotLoweredError:
                 import nutpie
@@ -97,6 +97,16 @@ class Densities:
         compiled = self._compiled[place]
         # nutpie refuses data that a model does not use.
         return compiled.with_data(**{name: array for name, array in arrays.items() if name in compiled.shared_data})
+
+    def tape(self, place: int, module: Module[Any], arrays: Mapping[str, Any]) -> Tape:
+        """Log density of a module given its data, in the parameters as they are; otherwise as `of`.
+
+        Raises
+        ------
+        NotLoweredError
+            If no instruction serves it.
+        """
+        return self._tape(place, module, arrays).with_data(arrays)
 
     def _tape(self, place: int, module: Module[Any], arrays: Mapping[str, Any]) -> Tape:
         shapes = json.dumps({name: np.shape(array) for name, array in arrays.items()})

@@ -120,19 +120,30 @@ class Tape:
         header = self._header(program, work)
         _called(machine.density_and_gradient.address)(0, None, None, None, header.ctypes.data)
 
-    def quantities(self, points: Floats) -> dict[str, Floats]:
-        """Reported quantities at points of shape (..., dimension): arrays of shape (..., *own)."""
-        flat = self.whitening.parameters(points.reshape(-1, points.shape[-1]))
-        places = np.concatenate([place for place, _ in self.reported.values()])
+    def log_densities(self, points: Floats) -> Floats:
+        """Log densities at points of shape (point, dimension), without gradients; -inf where they are not finite."""
+        found, places = np.empty((len(points), 1)), self.layout[3:4]
+        self._run(self.density, self.whitening.parameters(points), places, found)
+        return np.where(np.isfinite(found[:, 0]), found[:, 0], -np.inf)
+
+    def _run(self, program: Ints, points: Floats, places: Ints, found: Floats) -> None:
+        """Run a program at points, and put the numbers at some places of its work into the rows of an array."""
         first, n_results, n_numbers, _ = self.layout.tolist()
-        found, work = np.empty((len(flat), places.size)), np.empty(n_numbers)
+        work = np.empty(n_numbers)
         work[:first] = self.known[:first]
-        call, header = _called(machine.density_and_gradient.address), self._header(self.report, work)
-        for row, point in zip(found, flat, strict=True):
+        call, header = _called(machine.density_and_gradient.address), self._header(program, work)
+        for row, point in zip(found, points, strict=True):
             work[first : first + point.size] = point
             work[first + point.size : n_results] = 0.0
             call(0, None, None, None, header.ctypes.data)
             row[:] = work[places]
+
+    def quantities(self, points: Floats) -> dict[str, Floats]:
+        """Reported quantities at points of shape (..., dimension): arrays of shape (..., *own)."""
+        flat = self.whitening.parameters(points.reshape(-1, points.shape[-1]))
+        places = np.concatenate([place for place, _ in self.reported.values()])
+        found = np.empty((len(flat), places.size))
+        self._run(self.report, flat, places, found)
         parts = np.split(found, np.cumsum([place.size for place, _ in self.reported.values()])[:-1], axis=1)
         return {
             name: part.reshape((*points.shape[:-1], *shape))

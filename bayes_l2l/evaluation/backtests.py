@@ -17,6 +17,7 @@ from bayes_l2l.evaluation.scores import score_rows, summary
 from bayes_l2l.evaluation.splits import KINDS, Split, SplitKind, all_splits
 from bayes_l2l.files import TABLE_SUFFIXES, check_output, write_table
 from bayes_l2l.notes import Note, Severity
+from bayes_l2l.posterior.settings import Method
 from bayes_l2l.spec.model import ModelSpec
 from bayes_l2l.structures.models import load_spec
 
@@ -279,6 +280,7 @@ def backtest(
     tune: int | None = None,
     chains: int | None = None,
     random_seed: int | None = None,
+    method: Method | None = None,
     resamples: int = 200,
     jobs: int = 1,
     dask: str | None = None,
@@ -305,6 +307,8 @@ def backtest(
         Evaluations to fit and predict; by default all of the sweep.
     draws, tune, chains, random_seed : int, optional
         As in `fit`; the seed is also the baseline's.
+    method : {"nuts", "laplace"}, optional
+        As in `fit`; splits that "laplace" cannot draw from are left out, with a note.
     resamples : int, default 200
         Of the baseline's bootstrap.
     jobs : int, default 1
@@ -338,7 +342,7 @@ def backtest(
         sweep = load_sweep(sweep)
     sweep = sweep.with_sizes("a backtest").select(eval_sets=eval_sets, metric="loss")
     made = all_splits(sweep.table, cutoffs=cutoffs, kinds=kinds)
-    settings = _settings(draws=draws, tune=tune, chains=chains, seed=random_seed)
+    settings = _settings(draws=draws, tune=tune, chains=chains, seed=random_seed, method=method)
     cores = None if jobs == 1 and dask is None else 1
     parts_of = {split: split.parts(sweep.table) for split in made}
     queue = []
@@ -401,12 +405,12 @@ def _specs(models: Sequence[str | Path | ModelSpec]) -> list[ModelSpec | None]:
     return specs
 
 
-def _settings(**given: int | None) -> dict[str, Any]:
+def _settings(**given: Any) -> dict[str, Any]:
     """Settings of the sampler that the draws depend on, with the defaults written out."""
     from bayes_l2l.posterior.settings import SamplerSettings
 
-    settings = asdict(SamplerSettings(**{k: v for k, v in given.items() if v is not None}))  # type: ignore[arg-type]
-    return {k: settings[k] for k in ("draws", "tune", "chains", "seed", "sampler", "target_accept")}
+    settings = asdict(SamplerSettings(**{k: v for k, v in given.items() if v is not None}))
+    return {k: settings[k] for k in ("draws", "tune", "chains", "seed", "method", "sampler", "target_accept")}
 
 
 def _store(path: str | Path | None) -> Path | None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from bayes_l2l.errors import DataError
+from bayes_l2l.errors import ApproximationError, DataError
+from bayes_l2l.inference.importance import run_importance
 from bayes_l2l.inference.nuts import run_nuts, run_prior
 from bayes_l2l.inference.stages import stage
 from bayes_l2l.posterior.settings import SamplerSettings
@@ -83,6 +84,8 @@ class CompiledModel:
             If the sweep has other cells, or other anchors.
         SpecError
             If no chain can start: a prior lets a quantity leave its bounds.
+        ApproximationError
+            If method "laplace" cannot draw from the posterior.
         """
         arrays = self._first if sweep is self._sweep else arranged(self.spec, sweep)
         if arrays.signature != self.signature:
@@ -112,8 +115,12 @@ class CompiledModel:
             given.append(module.data(arrays, drawn))
             what = (self.spec.name, name)
             number = self._number(place)
-            density = partial(self._density, place, module, given[-1], f"compiling{number}")
-            posterior, stats = run_nuts(module, density, given[-1], kept, what=what, stage=f"sampling{number}")
+            density = partial(self._density, place, module, given[-1], f"compiling{number}", kept)
+            at = f"sampling{number}"
+            if kept.method == "laplace":
+                posterior, stats = run_importance(density, kept, what=what, stage=at)
+            else:
+                posterior, stats = run_nuts(module, density, given[-1], kept, what=what, stage=at)
             kept = replace(kept, chains=posterior.sizes["chain"], draws=posterior.sizes["draw"])
             drawn.append(posterior)
             statistics.append(stats.rename({str(v): f"{v}{module.suffix}" for v in stats.data_vars}))
@@ -125,10 +132,20 @@ class CompiledModel:
         found = self.structure.join(self.spec, arrays, drawn, given, size=(size["chain"], size["draw"]))
         return found, xr.merge(statistics) if statistics else xr.Dataset()
 
-    def _density(self, place: int, module: Any, arrays: dict[str, Any], said: str) -> Any:
-        """Log density of a module; whoever listens is told."""
+    def _density(self, place: int, module: Any, arrays: dict[str, Any], said: str, settings: SamplerSettings) -> Any:
+        """Log density of a module, as the method needs it; whoever listens is told."""
         stage(said)
-        return self.densities.of(place, module, arrays)
+        if settings.method == "nuts":
+            return self.densities.of(place, module, arrays)
+        from bayes_l2l.density.lowering import NotLoweredError
+
+        try:
+            return self.densities.tape(place, module, arrays)
+        except NotLoweredError as error:
+            raise ApproximationError(
+                f"Method 'laplace' cannot evaluate model {self.spec.name!r} ({error}); sample it with method='nuts' "
+                "(--method nuts)."
+            ) from error
 
     def _number(self, place: int) -> str:
         """Which of the modules it is, for whoever listens."""

@@ -23,8 +23,12 @@ _BAD_RHAT: Final = 1.05
 _BAD_ESS: Final = 100
 #: Part of the draws that may diverge before the fit is not to be trusted.
 _FEW_DIVERGENCES: Final = 0.001
-#: Kinds of diagnostics, and whether the largest is the worst.
-_KINDS: Final = {"rhat": True, "ess_bulk": False, "ess_tail": False}
+#: Kinds of diagnostics, and whether the largest is the worst: of chains, and of importance draws.
+_KINDS: Final = {"rhat": True, "ess_bulk": False, "ess_tail": False, "khat": True, "ess": False}
+_OF_CHAINS: Final = ("rhat", "ess_bulk", "ess_tail")
+_OF_IMPORTANCE: Final = ("khat", "ess")
+#: What is diagnosed of importance draws, a module each by its ending.
+_IMPORTANCE: Final = "importance"
 
 
 def diagnose(posterior: xr.Dataset, stats: xr.Dataset, settings: SamplerSettings) -> tuple[xr.Dataset, list[Note]]:
@@ -66,7 +70,7 @@ def diagnostics_of(posterior: xr.Dataset) -> xr.Dataset:
             arviz_stats.ess(drawn, method="bulk"),
             arviz_stats.ess(drawn, method="tail"),
         ]
-    found: xr.Dataset = xr.concat(tables, dim=xr.DataArray(list(_KINDS), dims="diagnostic", name="diagnostic"))
+    found: xr.Dataset = xr.concat(tables, dim=xr.DataArray(list(_OF_CHAINS), dims="diagnostic", name="diagnostic"))
     return found
 
 
@@ -81,14 +85,15 @@ def worst(diagnostics: xr.Dataset) -> dict[str, tuple[str, float]]:
     Returns
     -------
     dict
-        By ``"rhat"``, ``"ess_bulk"``, ``"ess_tail"``: name and value, not a number where one is not.
+        By kind, ``"rhat"``, ``"ess_bulk"``, ``"ess_tail"``, or of method "laplace" ``"khat"``, ``"ess"``: name and
+        value, not a number where one is not.
     """
     import numpy as np
 
     found = {}
-    for kind, largest in _KINDS.items():
+    for kind in map(str, diagnostics["diagnostic"].values):
         values = by_variable(diagnostics, kind)
-        sign = 1 if largest else -1
+        sign = 1 if _KINDS[kind] else -1
         name = max(values, key=lambda n: (np.isnan(values[n]), sign * values[n]))
         found[kind] = name, values[name]
     return found
@@ -99,6 +104,75 @@ def by_variable(diagnostics: xr.Dataset, kind: str) -> dict[str, float]:
     sign = 1 if _KINDS[kind] else -1
     found = diagnostics.sel(diagnostic=kind)
     return {str(name): sign * float((sign * values).max(skipna=False)) for name, values in found.items()}
+
+
+def diagnose_importance(stats: xr.Dataset) -> tuple[xr.Dataset, list[Note]]:
+    """What importance draws are worth, module by module, and notes on them.
+
+    Parameters
+    ----------
+    stats : xarray.Dataset
+        As `CompiledModel.sample` returns them by method "laplace".
+
+    Returns
+    -------
+    diagnostics : xarray.Dataset
+        Pareto's k-hat and the independent draws that they are worth along ``diagnostic``.
+    notes : list of Note
+        Codes ``approximate``, always, and ``several_modes``.
+    """
+    import xarray as xr
+
+    modules = [str(name).removeprefix("khat") for name in stats if str(name).startswith("khat")]
+    found = xr.Dataset(
+        {_IMPORTANCE + end: ("diagnostic", [float(stats[k + end]) for k in _OF_IMPORTANCE]) for end in modules},
+        coords={"diagnostic": list(_OF_IMPORTANCE)},
+    )
+    (_, khat), (_, ess) = worst(found).values()
+    few = ess < MIN_ESS
+    message = (
+        f"drawn by method 'laplace', not by NUTS: k-hat is {khat:.2f} (0.7 or less is usable), and the draws are "
+        f"worth {ess:.0f} independent ones"
+    )
+    if few:
+        message += f", below {MIN_ESS}: sample it with method='nuts'"
+    notes = [Note("approximate", "warning" if few else "info", message, {"khat": khat, "ess": ess})]
+    n_modes = max(int(stats["modes" + end]) for end in modules)
+    if n_modes > 1:
+        message = f"the posterior has {n_modes} modes, between which method 'laplace' weighs: compare it with NUTS"
+        notes.append(Note("several_modes", "warning", message, {"modes": n_modes}))
+    return found, notes
+
+
+def outcome(posterior: Posterior) -> tuple[str, dict[str, float]]:
+    """How the drawing of a posterior went, in words and as numbers.
+
+    Parameters
+    ----------
+    posterior : Posterior
+        Its diagnostics of losses alone.
+
+    Returns
+    -------
+    said : str
+        The worst of them.
+    found : dict
+        The same, by kind, and of NUTS the draws that diverged and all draws.
+    """
+    return summed_up(posterior.diagnostics, posterior.sample_stats)
+
+
+def summed_up(diagnostics: xr.Dataset, stats: xr.Dataset) -> tuple[str, dict[str, float]]:
+    """As `outcome`, of diagnostics that may be of losses and of error rates."""
+    found = {kind: value for kind, (_, value) in worst(diagnostics).items()}
+    if "khat" in found:
+        return f"method 'laplace', k-hat at most {found['khat']:.2f}, draws worth at least {found['ess']:.0f}", found
+    diverged, total = divergences(stats)
+    said = (
+        f"R-hat at most {found['rhat']:.3f}, bulk ESS at least {found['ess_bulk']:.0f}, {diverged} of {total} draws "
+        "diverged"
+    )
+    return said, found | {"divergences": diverged, "draws": total}
 
 
 def divergences(stats: xr.Dataset) -> tuple[int, int]:
@@ -182,7 +256,8 @@ def summary_table(posterior: Posterior, variables: Sequence[str] | None = None) 
     Returns
     -------
     pandas.DataFrame
-        One row a quantity and cell, or pair of cells: mean, sd, q0.05, median, q0.95, rhat, ess_bulk, ess_tail.
+        One row a quantity and cell, or pair of cells: mean, sd, q0.05, median, q0.95, and of NUTS rhat, ess_bulk,
+        ess_tail.
 
     Raises
     ------
@@ -194,7 +269,9 @@ def summary_table(posterior: Posterior, variables: Sequence[str] | None = None) 
 
     draws, found, structure = posterior.draws, posterior.diagnostics, structure_of(posterior.spec)
     along = structure.along
-    names = list(variables) if variables is not None else [n for n in structure.variables if n in found]
+    # Importance draws are diagnosed all together.
+    shown = draws if "khat" in found.get("diagnostic", ()) else found
+    names = list(variables) if variables is not None else [n for n in structure.variables if n in shown]
     if unknown := [n for n in names if n not in draws]:
         raise DataError(f"The posterior has no {unknown[0]!r}; it has {', '.join(map(str, draws))}.")
     rows = []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from bayes_l2l.density._compat import group, low_rank_adaptation, nutpie_model
 from bayes_l2l.density.quiet import quiet
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from bayes_l2l.density.tape import Tape
     from bayes_l2l.structures.protocol import Module
+
+
+Floats = npt.NDArray[np.float64]
 
 
 def run_nuts(
@@ -109,7 +113,10 @@ def _by_nutpie(density: Any, settings: SamplerSettings, stage: str) -> tuple[xr.
         with quiet():
             trace = sampler.abort()
     posterior, stats = group(trace, "posterior"), group(trace, "sample_stats")
-    return (_quantities(density, posterior) if isinstance(density, Tape) else posterior), stats
+    if not isinstance(density, Tape):
+        return posterior, stats
+    dims = {dim: posterior[dim] for dim in ("chain", "draw")}
+    return reported(density, posterior["point"].to_numpy(), dims), stats
 
 
 def _start(tape: Tape) -> Callable[[int], Any]:
@@ -121,14 +128,29 @@ def _start(tape: Tape) -> Callable[[int], Any]:
     return start
 
 
-def _quantities(tape: Tape, drawn: xr.Dataset) -> xr.Dataset:
-    """Reported quantities of the draws of points; NaN where a chain that was interrupted has none."""
+def reported(tape: Tape, points: Floats, dims: Mapping[str, Any]) -> xr.Dataset:
+    """Reported quantities of drawn points; NaN where a chain that was interrupted has none.
+
+    Parameters
+    ----------
+    tape : Tape
+        In whose coordinates the points are.
+    points : ndarray, shape (chain, draw, dimension)
+        What was drawn.
+    dims : mapping
+        Coordinates of chain and draw.
+
+    Returns
+    -------
+    xarray.Dataset
+        Dims chain, draw and those of the model.
+    """
     import xarray as xr
 
-    found = tape.quantities(drawn["point"].to_numpy())
+    found = tape.quantities(points)
     along = {name: (("chain", "draw", *tape.dims[name]), values) for name, values in found.items()}
     coords = {dim: names for dim, names in tape.coords.items() if any(dim in dims for dims in tape.dims.values())}
-    return xr.Dataset(along, coords={"chain": drawn["chain"], "draw": drawn["draw"], **coords})
+    return xr.Dataset(along, coords={**dims, **coords})
 
 
 def _by_pymc(model: pm.Model, arrays: dict[str, Any], settings: SamplerSettings) -> Any:

@@ -14,10 +14,10 @@ from bayes_l2l.data.rates import is_rate
 from bayes_l2l.data.sweep import Sweep
 from bayes_l2l.errors import SpecError
 from bayes_l2l.inference.compiled import CompiledModel
-from bayes_l2l.inference.diagnostics import diagnose, not_identified
+from bayes_l2l.inference.diagnostics import diagnose, diagnose_importance, not_identified
 from bayes_l2l.notes import Note
 from bayes_l2l.posterior.posterior import Posterior, observed
-from bayes_l2l.posterior.settings import Sampler, SamplerSettings
+from bayes_l2l.posterior.settings import Method, Sampler, SamplerSettings
 from bayes_l2l.spec.model import ModelSpec
 from bayes_l2l.structures.error_rate import ErrorRateSpec, at_chance
 from bayes_l2l.structures.protocol import arranged, structure_of
@@ -40,6 +40,7 @@ def sampler_settings(
     tune: int | None = None,
     chains: int | None = None,
     random_seed: int | None = None,
+    method: Method | None = None,
     sampler: Sampler | None = None,
     target_accept: float | None = None,
     cores: int | None = None,
@@ -48,8 +49,8 @@ def sampler_settings(
 ) -> SamplerSettings:
     """Settings of what is given, with the defaults of `SamplerSettings` and as many cores as there are chains for."""
     given = {
-        "draws": draws, "tune": tune, "chains": chains, "seed": random_seed, "sampler": sampler,
-        "target_accept": target_accept, "cores": cores or min(os.cpu_count() or 1, chains or 4),
+        "draws": draws, "tune": tune, "chains": chains, "seed": random_seed, "method": method,
+        "sampler": sampler, "target_accept": target_accept, "cores": cores or min(os.cpu_count() or 1, chains or 4),
     }  # fmt: skip
     return SamplerSettings(
         **{k: v for k, v in given.items() if v is not None},  # type: ignore[arg-type]
@@ -92,6 +93,8 @@ def sample(
         If the sweep is refused.
     SpecError
         If the model is refused.
+    ApproximationError
+        If method "laplace" cannot draw from the posterior.
     """
     if structure_of(spec).metric != "loss":
         raise SpecError(f"{spec.name!r} is a model of error rates: name it as the error model, beside one of losses.")
@@ -116,7 +119,10 @@ def _drawn(sweep: Sweep, compiled: CompiledModel, settings: SamplerSettings) -> 
     draws, stats = compiled.sample(sweep, settings)
     diagnostics, notes = xr.Dataset(), list[Note]()
     if len(stats):
-        diagnostics, notes = diagnose(structure.diagnosed(draws), stats, settings)
+        if settings.method == "laplace":
+            diagnostics, notes = diagnose_importance(stats)
+        else:
+            diagnostics, notes = diagnose(structure.diagnosed(draws), stats, settings)
     notes += structure.objections(arranged(compiled.spec, sweep))
     if structure.has_laws:
         notes += not_identified(draws)
@@ -151,6 +157,8 @@ def sample_errors(sweep: Sweep, *, spec: ErrorRateSpec, settings: SamplerSetting
     ------
     DataError
         If there are no errors, or no losses that they could be a function of.
+    ApproximationError
+        If method "laplace" cannot draw from the posterior.
     """
     errors = _drawn(sweep, CompiledModel(spec, sweep), settings)
     said = [replace(note, message=f"errors: {note.message}") for note in errors.notes]

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 #: Groups of a posterior's tree.
 GROUPS: Final = ("posterior", "sample_stats", "diagnostics", "observed_data")
 
-_DIAGNOSTICS: Final = ["rhat", "ess_bulk", "ess_tail"]
+#: Diagnostics and statistics of draws, by the method that they were made by.
+_DIAGNOSTICS: Final = {"nuts": ["rhat", "ess_bulk", "ess_tail"], "laplace": ["khat", "ess"]}
+_STATISTICS: Final = {"nuts": ("diverging", "energy"), "laplace": ("lp",)}
 _TEXTS: Final = ("run_id", "train_set", "eval_set", "metric")
 #: Numbers of a fitted table: those that every row has, and those that may be blank.
 _POSITIVE: Final = ("params", "tokens", "flops")
@@ -191,21 +193,23 @@ def needed(spec: Any) -> tuple[str, ...]:
 
 def _check_stats(posterior: Posterior) -> None:
     """Check the statistics of the sampler and the diagnostics, which are not numbers where a chain never moved."""
-    stats, found = posterior.sample_stats, posterior.diagnostics
+    stats, found, method = posterior.sample_stats, posterior.diagnostics, posterior.settings.method
     for name, values in stats.items():
         if values.dims != ("chain", "draw"):
             raise DataError(f"the sampler's {name} has another shape")
         _check_kind(values, "flag" if str(name).startswith("diverging") else "number", f"the sampler's {name}")
         if str(name).startswith("energy"):
             _all(values, np.isfinite, "the sampler's statistics")
-    if lacking := [name for name in ("diverging", "energy") if len(found) and name not in stats]:
+    if lacking := [name for name in _STATISTICS[method] if len(found) and name not in stats]:
         raise DataError(f"the sampler's {lacking[0]} is absent")
-    if len(found) and ("diagnostic" not in found.coords or found["diagnostic"].values.tolist() != _DIAGNOSTICS):
+    kinds = found["diagnostic"].values.tolist() if "diagnostic" in found.coords else []
+    if len(found) and kinds != _DIAGNOSTICS[method]:
         raise DataError("the diagnostics have other names")
     for name, values in found.items():
-        if name not in posterior.draws.data_vars:
+        of_all = method == "laplace"
+        if not of_all and name not in posterior.draws.data_vars:
             raise DataError(f"the diagnostics of {name} are of nothing that was drawn")
-        if values.dims != ("diagnostic", *posterior.draws[name].dims[2:]):
+        if values.dims != ("diagnostic", *(() if of_all else posterior.draws[name].dims[2:])):
             raise DataError(f"the diagnostics of {name} have another shape")
         _check_kind(values, "number", f"the diagnostics of {name}")
 

@@ -47,11 +47,13 @@ def traces(fit: Posterior, *, variables: Sequence[str] | None = None) -> Figure:
     posterior, found = fit.draws, fit.diagnostics
     if unknown := [name for name in variables or () if name not in posterior]:
         raise DataError(f"The posterior has no {unknown[0]!r}; it has {', '.join(map(str, posterior))}.")
-    if variables is None:
+    if variables is None and fit.settings.method == "laplace":
+        shown = [label for name in posterior for label in _scalars(posterior[name])][:WORST]
+    elif variables is None:
         rhat = [label for name in found for label in _scalars(found[name].sel(diagnostic="rhat")).items()]
         shown = [label for label, _ in sorted(rhat, key=lambda one: -float(one[1]))[:WORST]]
     else:
-        shown = [label for name in variables for label in _scalars(posterior[name])]
+        shown = [label for name in variables or () for label in _scalars(posterior[name])]
     every = {label: draws for name in posterior for label, draws in _scalars(posterior[name]).items()}
     chosen = xr.Dataset({drawing.literal(label): every[label].reset_coords(drop=True) for label in shown})
     tree = xr.DataTree.from_dict({"posterior": chosen})
@@ -69,9 +71,16 @@ def energy(fit: Posterior) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    DataError
+        If there is no energy: the draws are of method "laplace".
     """
     import arviz_plots
 
+    if "energy" not in fit.sample_stats:
+        raise DataError("Draws of method 'laplace' have no energy: NUTS has (method='nuts').")
     return _figure(arviz_plots.plot_energy(fit.tree, backend="matplotlib"))
 
 

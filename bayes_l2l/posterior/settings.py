@@ -8,6 +8,7 @@ from typing import Literal
 from bayes_l2l.errors import DataError
 
 Sampler = Literal["nutpie", "pymc"]
+Method = Literal["nuts", "laplace"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class SamplerSettings:
         Whether to show a progress bar (terminal or notebook).
     keep_interrupted : bool
         Whether Ctrl-C ends the sampling and keeps what was drawn, instead of stopping the program.
+    method : {"nuts", "laplace"}
+        Markov chains, or an approximation with importance resampling, of which chains and draws are but the number of
+        draws, and `tune`, `sampler` and `target_accept` say nothing.
     """
 
     draws: int = 1000
@@ -41,6 +45,7 @@ class SamplerSettings:
     cores: int = 2
     progress: bool = False
     keep_interrupted: bool = False
+    method: Method = "nuts"
 
     def __post_init__(self) -> None:
         for name in ("draws", "tune", "chains", "cores"):
@@ -50,3 +55,5 @@ class SamplerSettings:
             raise DataError(f"target_accept must lie between 0 and 1, not {self.target_accept}.")
         if self.sampler not in ("nutpie", "pymc"):
             raise DataError(f"sampler is {self.sampler!r}; known are nutpie and pymc.")
+        if self.method not in ("nuts", "laplace"):
+            raise DataError(f"method is {self.method!r}; known are nuts and laplace.")

@@ -129,6 +129,9 @@ class _Report(View):
             yield "good", "No serious objection to the fit"
         if warnings:
             yield "warn", _count(len(warnings), "warning")
+        if self.fit.settings.method == "laplace":
+            yield "", f"Method laplace, k-hat at most {self.worst['khat']:.2f}"
+            return
         yield "", f"R-hat at most {self.worst['rhat']:.3f}"
         yield "", _count(self.divergences[0], "divergence")
 
@@ -346,7 +349,8 @@ class _Report(View):
         columns: Columns = {"variable": ("quantity", str), "cell": ("evaluation | training set", _or_dash)}
         columns |= {c: (c, form) for c in ("mean", "sd", "median")}
         columns["q0.05", "q0.95"] = ("90% interval", between(form))
-        columns |= {"rhat": ("R-hat", decimals(3)), "ess_bulk": ("bulk ESS", decimals(0))}
+        if "rhat" in summary:
+            columns |= {"rhat": ("R-hat", decimals(3)), "ess_bulk": ("bulk ESS", decimals(0))}
         caption = (
             "Open dot: posterior median; thick and thin line: 50% and 90% interval; tick: smallest loss seen. "
             "E is what no compute removes (nats/token)." + self.simulated
@@ -443,27 +447,38 @@ class _Report(View):
 
     def diagnostics(self) -> Section:
         """Whether the sampler did its work, and what is objected to."""
-        worst = self.worst
-        diverged, total = self.divergences
-        said = (
-            f"The chains {'agree' if worst['rhat'] <= 1.01 else 'do not quite agree'}: R-hat is at most "
-            f"{worst['rhat']:.3f} (1.01 or less is good). The draws are worth at least {worst['ess_bulk']:.0f} "
-            f"independent ones in the middle and {worst['ess_tail']:.0f} in the tails (400 or more is good). "
-            f"{diverged} of {total} draws diverged (none should)."
-        )
         notes = self.forecast.notes if self.forecast else self.fit.notes
-        parts: list[Part] = [said]
+        parts: list[Part] = [self._drawing()]
         parts.append(Notes(notes) if notes else "There is no objection to the runs, the fit or the forecasts.")
         if self.has_laws:
             residuals = self.residuals_of()
             parts.append(
                 Gallery(residuals, "Dots: runs, in percent of the median law." + self.simulated, self.keys())
             )
-        parts.append(Table("diagnostics", "Worst value of every quantity", self.diagnosed, {
+        columns: Columns = {
             "variable": ("quantity", str), "rhat": ("R-hat", decimals(3)), "ess_bulk": ("bulk ESS", decimals(0)),
-            "ess_tail": ("tail ESS", decimals(0)),
-        }, folded=True))  # fmt: skip
+            "ess_tail": ("tail ESS", decimals(0)), "khat": ("k-hat", decimals(2)), "ess": ("worth", decimals(0)),
+        }  # fmt: skip
+        columns = {name: column for name, column in columns.items() if name in self.diagnosed}
+        parts.append(Table("diagnostics", "Worst value of every quantity", self.diagnosed, columns, folded=True))
         return Section("diagnostics", "Diagnostics", parts)
+
+    def _drawing(self) -> str:
+        """How the draws were made, and how well."""
+        worst = self.worst
+        if self.fit.settings.method == "laplace":
+            return (
+                f"The draws are an approximation, resampled by importance: k-hat is at most {worst['khat']:.2f} "
+                f"(0.7 or less is usable), and they are worth at least {worst['ess']:.0f} independent ones (400 or "
+                "more is good). NUTS needs no such approximation (method='nuts')."
+            )
+        diverged, total = self.divergences
+        return (
+            f"The chains {'agree' if worst['rhat'] <= 1.01 else 'do not quite agree'}: R-hat is at most "
+            f"{worst['rhat']:.3f} (1.01 or less is good). The draws are worth at least {worst['ess_bulk']:.0f} "
+            f"independent ones in the middle and {worst['ess_tail']:.0f} in the tails (400 or more is good). "
+            f"{diverged} of {total} draws diverged (none should)."
+        )
 
 
 def _relation_table(translations: Sequence[Translation]) -> Table:

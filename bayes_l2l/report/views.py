@@ -139,11 +139,11 @@ class View:
 
     @cached_property
     def diagnosed(self) -> pd.DataFrame:
-        """Largest R-hat and smallest effective sample sizes of every variable."""
+        """Largest R-hat and smallest effective sample sizes of every variable, or k-hat and what draws are worth."""
         import pandas as pd
 
         found = self.fit.diagnostics
-        of_kind = {kind: by_variable(found, kind) for kind in ("rhat", "ess_bulk", "ess_tail")}
+        of_kind = {kind: by_variable(found, kind) for kind in map(str, found["diagnostic"].values)}
         return pd.DataFrame(
             {"variable": [str(name) for name in found]} | {k: list(v.values()) for k, v in of_kind.items()}
         )

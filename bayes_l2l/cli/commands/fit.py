@@ -99,8 +99,8 @@ def fit(
 def check(fit_file: str) -> int:
     """Say whether a fit is to be trusted.
 
-    Shows the worst R-hat and effective sample size of each quantity, divergences and notes, and exits with 1 if it is
-    not.
+    Shows the worst R-hat and effective sample size of each quantity and divergences, or k-hat and what the draws are
+    worth where they are of method laplace, and notes, and exits with 1 if it is not.
     """
     import pandas as pd
 
@@ -110,7 +110,8 @@ def check(fit_file: str) -> int:
 
     fit = load_fit(fit_file)
     found = diagnostics(fit)
-    columns = {kind: list(by_variable(found, kind).values()) for kind in ("rhat", "ess_bulk", "ess_tail")}
+    kinds = found["diagnostic"].to_numpy().tolist()
+    columns = {kind: list(by_variable(found, kind).values()) for kind in kinds}
     say_simulated(fit.sweep)
     deliver(pd.DataFrame({"variable": [str(name) for name in found], **columns}), None)
     if "outlying_runs" not in [note.code for note in fit.notes]:  # a fit of an earlier version does not hold it
