@@ -51,4 +51,5 @@ def _extent(fit: Fit) -> str:
 
     structure = structure_of(fit.spec)
     errors = f" and {len(fit.error_cells)} of error rates or accuracies" if fit.error_cells else ""
-    return f"{fit.posterior.sizes[structure.along]} {structure.units}{errors}"
+    n = fit.posterior.sizes[structure.along]
+    return f"{n} {structure.units if n > 1 else structure.along}{errors}"

@@ -228,10 +228,12 @@ class _Report(View):
         frame = pd.DataFrame(described_priors(spec), columns=["part", "quantity", "along", "prior"])
         formula = Markup('<span class="equation">{}</span>').format(equation(spec.equation))
         n = self.fit.draws.sizes
-        drawn = (
-            f"Drawn by NUTS ({settings.sampler}): {n['chain']} chains of {n['draw']} draws after {settings.tune} of "
-            f"adaptation, in {self.fit.record['seconds']:.0f} seconds."
-        )
+        if settings.method == "laplace":
+            how = f"importance resampling (method 'laplace'): {n['chain'] * n['draw']} draws"
+        else:
+            how = f"NUTS ({settings.sampler}): {n['chain']} chains of {n['draw']} draws after {settings.tune} of "
+            how += "adaptation"
+        drawn = f"Drawn by {how}, in {self.fit.record['seconds']:.0f} seconds."
         return Section("model", "The model", [
             *([formula] if spec.equation else []),
             " ".join(said),

@@ -303,7 +303,7 @@ def axes_of(inches: tuple[float, float], *, names: bool = False) -> tuple[Figure
     if not names:
         width, height = inches
         fig.set_layout_engine("none")
-        axes[0].set_position((0.62 / width, 0.5 / height, 1 - 0.74 / width, 1 - 0.58 / height))
+        axes[0].set_position((0.78 / width, 0.5 / height, 1 - 0.9 / width, 1 - 0.58 / height))
     return fig, axes[0]
 
 
