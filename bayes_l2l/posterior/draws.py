@@ -56,10 +56,10 @@ def thinned(posterior: Some, most: int) -> Some:
     )
 
 
-def parts(n_draws: int, n_points: int) -> Iterator[slice]:
-    """Points of which so many draws are worked on at a time that memory is enough, in their order."""
-    step = max(1, _AT_ONCE // n_draws)
-    return (slice(start, start + step) for start in range(0, n_points, step))
+def parts(n: int, *, of: int) -> Iterator[slice]:
+    """Slices of `n` things, each of so many numbers, that are as long as memory is to hold at a time."""
+    step = max(1, _AT_ONCE // max(of, 1))
+    return (slice(start, start + step) for start in range(0, n, step))
 
 
 def quantiles_of(draws: Floats, levels: float | Sequence[float] | Floats) -> Floats:
@@ -76,7 +76,7 @@ def quantiles_of(draws: Floats, levels: float | Sequence[float] | Floats) -> Flo
     -------
     ndarray, shape (level, column) or (column,)
     """
-    found = [np.quantile(draws[:, part], levels, axis=0) for part in parts(*draws.shape)]
+    found = [np.quantile(draws[:, part], levels, axis=0) for part in parts(draws.shape[1], of=len(draws))]
     return np.concatenate(found, axis=-1) if found else np.empty((*np.shape(levels), 0))
 
 
@@ -105,6 +105,6 @@ def summary(draws: Floats, quantiles: Sequence[float]) -> dict[str, Floats]:
         raise ForecastError(f"A quantile must lie between 0 and 1, not {wrong[0]:g}.")
     values, median = quantiles_of(draws, levels), quantiles_of(draws, 0.5)
     # A part at a time: a standard deviation makes a copy of what it is of.
-    sd = [draws[:, part].std(axis=0) for part in parts(*draws.shape)]
+    sd = [draws[:, part].std(axis=0) for part in parts(draws.shape[1], of=len(draws))]
     columns = {"mean": draws.mean(axis=0), "sd": np.concatenate([*sd, np.empty(0)]), "median": median}
     return columns | {f"q{level:g}": value for level, value in zip(levels, values, strict=True)}

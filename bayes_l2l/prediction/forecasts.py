@@ -478,7 +478,7 @@ def _parts(
     """
     run = at.groupby(["train_set", size_labels(at)], sort=False).ngroup().to_numpy()
     order, first = np.argsort(run, kind="stable"), 0
-    for part in parts(_n_draws(posterior), len(at)):
+    for part in parts(len(at), of=_n_draws(posterior)):
         stop = int(np.searchsorted(run[order], run[order[min(part.stop, len(at)) - 1]], side="right"))
         if stop > first:
             yield _draws(posterior, at.iloc[np.sort(order[first:stop])], kind=kind, source=source)

@@ -19,7 +19,7 @@ from bayes_l2l.errors import ForecastError
 from bayes_l2l.laws.family import LAW_FORMS
 from bayes_l2l.laws.residuals import Residuals
 from bayes_l2l.laws.scaling import D0, FLOPS_PER_PARAM_TOKEN, from_reference, log_progress
-from bayes_l2l.posterior.draws import LAW_VARIABLES, law_draws, stacked, thinned
+from bayes_l2l.posterior.draws import LAW_VARIABLES, law_draws, parts, stacked, thinned
 from bayes_l2l.posterior.posterior import Posterior
 from bayes_l2l.spec.likelihood import LawLikelihood
 from bayes_l2l.spec.model import CellPriors, ModelSpec
@@ -28,7 +28,7 @@ from bayes_l2l.spec.reading import one_of
 from bayes_l2l.structures.arrays import LossArrays, discrepancy_scale, discrepancy_shift
 from bayes_l2l.structures.evaluation_correlation import EvaluationCorrelation, evaluation_correlation
 from bayes_l2l.structures.parameters import Effects, coords, effects_of, number_of_cells, parameter
-from bayes_l2l.structures.pointwise import Pointwise, law_densities, loss_names, parts
+from bayes_l2l.structures.pointwise import Pointwise, law_densities, loss_names
 from bayes_l2l.structures.protocol import Kind, Structure, scattered
 from bayes_l2l.structures.run_likelihood import independent_runs, run_likelihood
 from bayes_l2l.structures.size_effect import drawn_effect, expected_effect
@@ -295,7 +295,7 @@ class LawStructure(Structure[Spec, LossArrays]):
         data, draws = self.arrange(spec, posterior.sweep), stacked(posterior.draws)
         cell, point = np.nonzero(data.observed.T)
         density = np.empty((draws.sizes["sample"], len(cell)))
-        for part in parts(*density.shape):
+        for part in parts(len(density), of=density.shape[1]):
             density[part] = self.loss_densities(spec, data, draws.isel(sample=part))
         return Pointwise(density, data.weight[point], loss_names(data))
 

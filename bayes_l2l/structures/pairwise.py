@@ -23,7 +23,7 @@ from bayes_l2l.errors import DataError, ForecastError
 from bayes_l2l.laws.family import LAW_FORMS
 from bayes_l2l.laws.shifted_power import ShiftedPowerLaw
 from bayes_l2l.point_fits.resampling import resampled_fits
-from bayes_l2l.posterior.draws import RELATION_VARIABLES, stacked
+from bayes_l2l.posterior.draws import RELATION_VARIABLES, parts, stacked
 from bayes_l2l.posterior.posterior import Posterior
 from bayes_l2l.spec.likelihood import RelationLikelihood
 from bayes_l2l.spec.model import ModelSpec, PairPriors
@@ -31,7 +31,7 @@ from bayes_l2l.spec.reading import number, one_of, refuse
 from bayes_l2l.structures.arrays import LossArrays
 from bayes_l2l.structures.laws import residual_draws, residuals_of
 from bayes_l2l.structures.parameters import coords, effects_of, parameter
-from bayes_l2l.structures.pointwise import Pointwise, parts, residual_densities
+from bayes_l2l.structures.pointwise import Pointwise, residual_densities
 from bayes_l2l.structures.protocol import Cell, Kind, Module, Noise, Related, Structure, scattered
 
 if TYPE_CHECKING:
@@ -412,7 +412,7 @@ class Pairwise(Structure[PairwiseSpec, PairArrays]):
         pair, point = np.nonzero(arrays["weight"].T)
         draws = stacked(posterior.draws)
         density = np.empty((draws.sizes["sample"], len(pair)))
-        for part in parts(*density.shape):
+        for part in parts(len(density), of=density.shape[1]):
             density[part] = _densities(spec, arrays, draws.isel(sample=part), pair, point)
         evals, trains = (np.array(names)[targets[pair]] for names in zip(*runs.cells, strict=True))
         names = {"eval_set": evals, "train_set": trains, "source": np.array(["@".join(s) for s, _ in pairs])[pair]}

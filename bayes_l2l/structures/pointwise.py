@@ -6,9 +6,9 @@ conditional on them (Bürkner, Gabry and Vehtari, 2021, doi:10.1007/s00180-020-0
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from bayes_l2l.structures.arrays import LossArrays
 
 Floats = npt.NDArray[np.float64]
-
-#: Numbers that are held at a time while densities are computed.
-_AT_ONCE: Final = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +41,6 @@ class Pointwise:
     density: Floats
     weight: Floats
     names: Mapping[str, Any]
-
-
-def parts(n_draws: int, n_losses: int) -> Iterator[slice]:
-    """Slices of the draws, each as long as memory is to hold at a time."""
-    step = max(1, _AT_ONCE // max(n_losses, 1))
-    yield from (slice(start, start + step) for start in range(0, n_draws, step))
 
 
 def residual_densities(residuals: Residuals, residual: Floats, scale: Floats) -> Floats:
