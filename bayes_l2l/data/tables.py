@@ -126,6 +126,7 @@ def _read_parquet(path: Path) -> RawTable:
     try:
         # What pandas noted in the file is not needed, and may be empty or wrong.
         table = parquet.read_table(path).replace_schema_metadata(None)
+        table.validate(full=True)  # text that is no UTF-8 is read as if it were
     except (pa.ArrowException, OSError, ValueError) as error:
         raise TableError(["it is damaged or is not a Parquet file"], table=path.name) from error
     kinds = dict(zip(table.column_names, table.schema.types, strict=True))

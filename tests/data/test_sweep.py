@@ -857,3 +857,12 @@ def test_a_number_is_what_it_is_beside_plain_ones(cell):
     )
     np.testing.assert_array_equal(quick, slow[:2])
     assert found == told[:-1]
+
+
+def test_a_parquet_file_with_text_that_is_no_text_is_refused(tmp_path):
+    """One byte of a name was changed; the libraries read it, and fail when the name is used."""
+    path = tmp_path / "runs.parquet"
+    pd.DataFrame({"run_id": ["first", "second"]}).to_parquet(path, compression=None)
+    path.write_bytes(path.read_bytes().replace(b"second", b"sec\xffnd"))
+    with pytest.raises(TableError, match="it is damaged or is not a Parquet file"):
+        read_sweep(path)
