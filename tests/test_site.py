@@ -159,7 +159,5 @@ def test_the_search_finds_a_page(address):
     with chromium() as browser:
         tab = browser.new_page()
         tab.goto(address + "search.html?q=backtest")
-        tab.wait_for_selector("#search-results li a")
-        links = [link.get_attribute("href") for link in tab.query_selector_all("#search-results li a")]
-        found = [urlsplit(link).path for link in links]
-    assert any(link.endswith("guides/backtests.html") for link in found)
+        # Results come one by one.
+        tab.wait_for_selector("#search-results li a[href*='guides/backtests.html']")

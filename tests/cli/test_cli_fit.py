@@ -154,6 +154,7 @@ def test_fit_passes_on_what_it_was_told(runs, sampled, capsys):
         "tune": 8,
         "chains": 2,
         "random_seed": 5,
+        "method": None,
         "sampler": "pymc",
         "keep_interrupted": True,
         "outliers": "set-aside",

@@ -460,11 +460,6 @@ def test_cells_that_are_not_there_are_refused(handmade, large):
     assert sum(len(line.get_xdata()) for line in lines(some, marker="*")) == 1
 
 
-@pytest.mark.parametrize(("number", "expected"), [(3.3e9, "3.3B"), (1.5e13, "15T"), (1.25e8, "125M"), (5e4, "5e+04")])
-def test_sizes_as_people_say_them(number, expected):
-    assert drawing.short(number) == expected
-
-
 # Axes
 
 
