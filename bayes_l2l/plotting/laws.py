@@ -177,8 +177,8 @@ def forecast(
     ax.set_yticks(range(len(points)), rows, fontsize=8)
     given = [m for m in METRICS if m in set(points.get("metric", ["loss"]))]
     percent = ", ".join(f"{PLURALS[m]}: {'%' if m == 'loss' else 'points'}" for m in given)
-    unit = sweeps[0].loss_unit if sweeps else SHOWN_LOSS_UNITS[0]
-    units = f", {unit}" if given == ["loss"] else f", losses in {unit}" if "loss" in given else ""
+    nats = sweeps[0].loss_unit if sweeps else SHOWN_LOSS_UNITS[0]
+    units = f", {nats}" if given == ["loss"] else f", losses in {nats}" if "loss" in given else ""
     ax.set(
         xlabel=f"difference from the median ({'% of loss' if given == ['loss'] else percent})",
         ylim=(len(points) - 0.4, -0.6),

@@ -291,14 +291,16 @@ class View:
         plots.residuals(self.drawn, cells=self.first, ax=[ax for _, ax in both])
         legend = both[1][1].get_legend()
         rms = [text.get_text().replace(r"\$", "$") for text in legend.get_texts()] if legend else []
-        alt = (
-            "What runs deviate from their law, in percent, against {}. Root mean square of all runs and of those "
-            f"less than ten times below the largest: {'; '.join(rms)}."
+        # Put together, not formatted: names may hold braces.
+        alt = "What runs deviate from their law, in percent, against "
+        found = (
+            f". Root mean square of all runs and of those less than ten times below the largest: {'; '.join(rms)}."
         )
         both[1][1].set_ylabel(both[0][1].get_ylabel())
         named = zip(both, ("tokens a parameter", "compute"), strict=True)
         return [
-            Picture(bare(fig), alt.format(by), f"What the law leaves unexplained, by {by}") for (fig, _), by in named
+            Picture(bare(fig), alt + by + found, f"What the law leaves unexplained, by {by}")
+            for (fig, _), by in named
         ]
 
 
