@@ -180,7 +180,7 @@ def _fit(
         "observed_data": xr.Dataset(observed),
     }
     record = {
-        "sweep": {"name": sweep.name, "provenance": sweep.provenance, "simulated": sweep.simulated},
+        "sweep": {name: getattr(sweep, name) for name in ("name", "provenance", "simulated", "loss_unit")},
         "seconds": 0.0,
         "created": "2025-01-01T00:00:00+00:00",
         "versions": {},

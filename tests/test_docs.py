@@ -19,7 +19,7 @@ import pytest
 import bayes_l2l as l2l
 from bayes_l2l.cli.app import FORMER_NAMES, program
 from bayes_l2l.cli.inputs import which_evaluations
-from bayes_l2l.data.columns import LONG_COLUMNS, LOSS_UNITS, RATE_UNITS, SIZE_UNITS, ColumnMap
+from bayes_l2l.data.columns import LONG_COLUMNS, LOSS_UNITS, RATE_UNITS, SHOWN_LOSS_UNITS, SIZE_UNITS, ColumnMap
 from bayes_l2l.evaluation.backtests import Backtest
 from bayes_l2l.prediction.forecasts import KINDS
 from bayes_l2l.structures.models import load_spec, model_names
@@ -86,8 +86,8 @@ def test_every_key_and_unit_of_a_mapping_is_documented():
     page = (ROOT / "docs" / "columns.md").read_text(encoding="utf-8")
     documented = {name for row in cells(page) for name in re.findall(r"`([^`]+)`", row[0])}
     assert documented == set(ColumnMap.__dataclass_fields__) - {"source"}
-    named = set(re.findall(r"`([\w-]+)`", page))
-    assert {*SIZE_UNITS, *LOSS_UNITS, *RATE_UNITS, *LONG_COLUMNS} <= named
+    named = set(re.findall(r"`([\w/-]+)`", page))
+    assert {*SIZE_UNITS, *LOSS_UNITS, *RATE_UNITS, *SHOWN_LOSS_UNITS, *LONG_COLUMNS} <= named
     (example,) = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
     assert ColumnMap.from_dict(tomllib.loads(example)).wide
 

@@ -97,7 +97,7 @@ def report(fitted: Fit, folder: Path) -> str:
 
     from bayes_l2l.plotting import laws as plots
 
-    simulated = fitted.sweep.simulated
+    simulated, unit = fitted.sweep.simulated, fitted.sweep.loss_unit
     large = large_runs("simulated" if simulated else "microsweep", eval_sets="train")
     points = large.table[["train_set", "eval_set", "params", "tokens"]]
     tables = {
@@ -115,8 +115,8 @@ def report(fitted: Fit, folder: Path) -> str:
     size, reach = large.table.iloc[0], next(iter(tables.values()))["extrapolation"].iloc[0]
     lines = [
         (_SIMULATED if simulated else _MEASURED).format(provenance=fitted.sweep.provenance),
-        f"Loss (nats/{'token' if simulated else 'byte'}) of a run of {size['params']:.3g} parameters on "
-        f"{size['tokens']:.3g} {'tokens' if simulated else 'bytes'}, {reach:.1f} times the largest compute fitted; "
+        f"Loss ({unit}) of a run of {size['params']:.3g} parameters on "
+        f"{size['tokens']:.3g} {unit.removeprefix('nats/')}s, {reach:.1f} times the largest compute fitted; "
         "median and 90% interval.",
         "",
         _side_by_side(tables, large.table),

@@ -32,6 +32,8 @@ SIZE_UNITS = {
 }  # fmt: skip
 LOSS_UNITS = ("bits", "perplexity")
 RATE_UNITS = ("percent",)
+SHOWN_LOSS_UNITS = ("nats/token", "nats/byte", "nats/character")
+"""What losses may be called once they are read; the first unless something else is said."""
 _VALUES = ("losses", "errors", "accuracies")
 _KINDS: dict[str, tuple[Any, str]] = {
     "columns": (str | list | tuple, "a string, or a list of columns and numbers to multiply"),
@@ -78,6 +80,8 @@ class ColumnMap:
         says it itself ("110M", "41.2%") is read as it stands.
     use : {"all", "own"}
         Evaluations that are kept where the caller does not say.
+    loss_unit : {"nats/token", "nats/byte", "nats/character"}
+        What losses are in once they are read, as every picture and report then says: no number is changed.
     keep : sequence of str, optional
         Further columns to carry along; all of them if not given.
     source : str
@@ -100,6 +104,7 @@ class ColumnMap:
     constants: Mapping[str, str | float] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
     use: Literal["all", "own"] = "all"
+    loss_unit: str = SHOWN_LOSS_UNITS[0]
     keep: tuple[str, ...] | None = None
     source: str = "the column mapping"
 
@@ -208,10 +213,19 @@ def _type_faults(columns: ColumnMap) -> list[str]:
         faults += [f"{name}.{key} is no finite number" for key, value in table.items() if _endless(value)]
     if columns.use not in ("all", "own"):
         faults.append(f"use is {columns.use!r}; it must be 'all' or 'own'")
+    faults += loss_unit_faults(columns.loss_unit)
     keep: Any = columns.keep  # what a file holds may be anything
     if keep is not None and not (isinstance(keep, tuple) and all(isinstance(name, str) for name in keep)):
         faults.append(f"keep is {keep!r}; it must be a list of column names")
     return faults
+
+
+def loss_unit_faults(unit: Any) -> list[str]:
+    """What is wrong with the unit that losses are said to be in: nothing, or one sentence."""
+    if unit in SHOWN_LOSS_UNITS:
+        return []
+    hint = did_you_mean(unit, SHOWN_LOSS_UNITS) if isinstance(unit, str) else ""
+    return [f"loss_unit is {unit!r}{hint} (known: {', '.join(SHOWN_LOSS_UNITS)})"]
 
 
 def _endless(value: Any) -> bool:

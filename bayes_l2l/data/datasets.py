@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayes_l2l.data.columns import ColumnMap
+from bayes_l2l.data.columns import SHOWN_LOSS_UNITS, ColumnMap
 from bayes_l2l.data.simulation import simulate, simulated_sweep
 from bayes_l2l.data.sweep import EvalSets, Sweep, read_sweep
 from bayes_l2l.data.tables import RawTable
@@ -60,6 +60,8 @@ class Dataset:
         The small runs first, then the large ones if they are in a file of their own; none if simulated.
     advice : str
         How to get the files where they cannot be downloaded.
+    loss_unit : str
+        What its losses are in.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Dataset:
     source: str
     files: tuple[DataFile, ...] = ()
     advice: str = ""
+    loss_unit: str = SHOWN_LOSS_UNITS[0]
 
 
 _LOSS_TO_LOSS = (
@@ -80,6 +83,7 @@ _KNOWN = (
         title="six corpora, 174 runs of byte-level transformers and 6 large ones, 6 evaluations",
         licence="MIT",
         source="docs/microsweep.md",
+        loss_unit="nats/byte",
     ),
     Dataset(
         name="simulated",
@@ -338,6 +342,7 @@ def _load_known(name: str, *, large: bool, eval_sets: EvalSets) -> Sweep:
         eval_sets=eval_sets,
         name=f"{name}, large runs" if large else name,
         provenance=f"measured; {dataset.title}; {dataset.source}",
+        loss_unit=dataset.loss_unit,
     )
     # The mapping is the package's: a reader of the sweep knows no other names.
     notes = tuple(note for note in sweep.notes if note.code != "renamed_evaluations")
@@ -350,7 +355,8 @@ def _measured(dataset: Dataset, *, large: bool, eval_sets: EvalSets) -> Sweep:
     with as_file(files("bayes_l2l.data") / "measurements" / f"{dataset.name}{suffix}.csv") as path:
         sweep = read_sweep(path, eval_sets=eval_sets)
     name = f"{dataset.name}, large runs" if large else dataset.name
-    return replace(sweep, name=name, provenance=f"measured; {dataset.title}; {dataset.source}")
+    provenance = f"measured; {dataset.title}; {dataset.source}"
+    return replace(sweep, name=name, provenance=provenance, loss_unit=dataset.loss_unit)
 
 
 def _hash_notes(file: DataFile, folder: Path) -> tuple[Note, ...]:

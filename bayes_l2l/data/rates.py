@@ -12,8 +12,6 @@ Metric = Literal["loss", "error", "accuracy"]
 #: Those that are fractions.
 RATES: Final = ("error", "accuracy")
 METRICS: Final = ("loss", *RATES)
-#: What a difference is measured in, for sentences.
-UNITS: Final = {"loss": "nats/token", "error": "in error rate", "accuracy": "in accuracy"}
 #: What it is called, and which of two is better.
 WORDS: Final = {"loss": "loss", "error": "error rate", "accuracy": "accuracy"}
 PLURALS: Final = {"loss": "losses", "error": "error rates", "accuracy": "accuracies"}
@@ -23,6 +21,11 @@ BETTER: Final = {"loss": "lowest", "error": "lowest", "accuracy": "highest"}
 def sign(metric: str) -> float:
     """1 where less is better, and -1 where more is."""
     return -1.0 if metric == "accuracy" else 1.0
+
+
+def difference_unit(metric: str, loss_unit: str) -> str:
+    """What a difference is measured in, for sentences, where losses are in `loss_unit`."""
+    return loss_unit if metric == "loss" else f"in {WORDS[metric]}"
 
 
 def is_rate(table: pd.DataFrame) -> pd.Series[bool]:

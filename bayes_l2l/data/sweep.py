@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bayes_l2l.data.assessment import assess
-from bayes_l2l.data.columns import ColumnMap, as_column_map
+from bayes_l2l.data.columns import SHOWN_LOSS_UNITS, ColumnMap, as_column_map, loss_unit_faults
 from bayes_l2l.data.rates import Metric
 from bayes_l2l.data.tables import RawTable
 from bayes_l2l.data.validation import canonical, points
@@ -52,6 +52,8 @@ class Sweep:
         Whether they were simulated rather than measured; said wherever the sweep is shown.
     notes : tuple of Note
         Statistical objections to the table.
+    loss_unit : {"nats/token", "nats/byte", "nats/character"}
+        What its losses are in; said wherever they are shown.
     """
 
     table: pd.DataFrame
@@ -59,6 +61,7 @@ class Sweep:
     provenance: str = ""
     simulated: bool = False
     notes: tuple[Note, ...] = ()
+    loss_unit: str = SHOWN_LOSS_UNITS[0]
 
     @classmethod
     def from_table(
@@ -70,6 +73,7 @@ class Sweep:
         name: str = "table",
         provenance: str = "",
         simulated: bool = False,
+        loss_unit: str | None = None,
         min_runs: int = 2,
     ) -> Sweep:
         """Validate a long or wide data frame.
@@ -88,6 +92,8 @@ class Sweep:
             Where the numbers come from.
         simulated : bool, default False
             Whether they were simulated rather than measured.
+        loss_unit : {"nats/token", "nats/byte", "nats/character"}, optional
+            What the losses are in; by default what the mapping says, else nats per token.
         min_runs : int, default 2
             Fewest runs that the table may have.
 
@@ -103,12 +109,15 @@ class Sweep:
         SpecError
             If the mapping is refused.
         DataError
-            If nothing is left of the evaluations asked for.
+            If nothing is left of the evaluations asked for, or the unit is unknown.
         """
         columns = as_column_map(columns)
+        unit = columns.loss_unit if loss_unit is None else loss_unit
+        if faults := loss_unit_faults(unit):
+            raise DataError("; ".join(faults))
         raw = table if isinstance(table, RawTable) else RawTable.from_frame(table, name=name)
         long, notes = canonical(raw, columns, min_runs=min_runs)
-        sweep = cls(long, name, provenance, simulated, notes + assess(long))
+        sweep = cls(long, name, provenance, simulated, notes + assess(long), unit)
         return sweep.select(eval_sets=columns.use if eval_sets is None else eval_sets)
 
     def __len__(self) -> int:
@@ -369,10 +378,17 @@ class Sweep:
         ------
         TableError
             If the two together are no valid table, for example because they share a run.
+        DataError
+            If the losses of the other sweep are in another unit.
         """
         import pandas as pd
 
         added = other if isinstance(other, Sweep) else Sweep.from_table(other, name="the added table", min_runs=1)
+        if isinstance(other, Sweep) and other.loss_unit != self.loss_unit:
+            raise DataError(
+                f"the losses of {other.name} are in {other.loss_unit} and those of {self.name} in {self.loss_unit}: "
+                "no sweep has both (give Sweep.from_table the loss_unit of the runs if one of the two is wrong)"
+            )
         rows = [f"index {i}" for i in range(len(self))] + [f"added index {i}" for i in range(len(added))]
         both = pd.concat([self.table, added.table], ignore_index=True)
         table, _ = canonical(RawTable(both, rows, self.name), ColumnMap(), min_runs=1)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from bayes_l2l.data.rates import BETTER, UNITS, WORDS, Metric, sign
+from bayes_l2l.data.rates import BETTER, WORDS, Metric, difference_unit, sign
 from bayes_l2l.data.sizes import one_way
 from bayes_l2l.display import SHOWN, as_html
 from bayes_l2l.errors import DataError, ForecastError, did_you_mean
@@ -272,7 +272,7 @@ class Choice:
         text = (
             f"{state}: {first['train_set']} for the {BETTER[self.metric]} {WORDS[self.metric]} on {where} at "
             f"{first['flops']:.3g} FLOPs ({size}): best with probability {first['p_best']:.2f}, expected regret "
-            f"{first['regret']:.2g} {UNITS[self.metric]}; "
+            f"{first['regret']:.2g} {difference_unit(self.metric, self.fit.sweep.loss_unit)}; "
             f"{second['train_set']} is better with probability {second['p_better_than_best']:.2f}"
         )
         if not self.decided and not self.matters:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from bayes_l2l.data.rates import UNITS, Metric, sign
+from bayes_l2l.data.rates import Metric, difference_unit, sign
 from bayes_l2l.data.sizes import impossible, one_way, size_labels
 from bayes_l2l.data.tables import RawTable
 from bayes_l2l.data.validation import candidates as validated
@@ -126,7 +126,8 @@ class Plan:
 
     def __str__(self) -> str:
         what = {"sd": "standard deviation of the forecast", "regret": "expected regret"}[self.measure]
-        lines = [f"{what} of {self.goal}: now {self.before:.3g} {UNITS[self.metric]}"]
+        unit = difference_unit(self.metric, self.sweep.loss_unit)
+        lines = [f"{what} of {self.goal}: now {self.before:.3g} {unit}"]
         lines += [
             f"{n}. {run.train_set}, {run.params:.3g} parameters, {run.tokens:.3g} tokens: {run.after:.3g} after "
             f"{run.total_flops:.2g} FLOPs"

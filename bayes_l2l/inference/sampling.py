@@ -179,7 +179,7 @@ def _with_errors(posterior: Posterior, sweep: Sweep, spec: ErrorRateSpec) -> Pos
 def _record(sweep: Sweep, seconds: float) -> dict[str, Any]:
     """What else is known of a posterior."""
     return {
-        "sweep": {"name": sweep.name, "provenance": sweep.provenance, "simulated": sweep.simulated},
+        "sweep": {name: getattr(sweep, name) for name in ("name", "provenance", "simulated", "loss_unit")},
         "seconds": seconds,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": sys.version.split()[0]} | {name: version(name) for name in _PACKAGES},

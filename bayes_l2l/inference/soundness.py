@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from bayes_l2l.data.columns import SHOWN_LOSS_UNITS, loss_unit_faults
 from bayes_l2l.data.rates import RATES
 from bayes_l2l.errors import DataError
 from bayes_l2l.posterior.posterior import Posterior
@@ -76,6 +77,8 @@ def check_stored(stored: Any) -> None:
     parts = {"name": str, "provenance": str, "simulated": bool}
     for part, kind_of_part in parts.items():
         _typed(record["sweep"].get(part), kind_of_part, f"record.sweep.{part}")
+    if faults := loss_unit_faults(record["sweep"].get("loss_unit", SHOWN_LOSS_UNITS[0])):
+        raise DataError(f"record.sweep.{faults[0]}"[:200])
 
 
 def check(posterior: Posterior) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from bayes_l2l.data.rates import Metric
+    from bayes_l2l.data.sweep import Sweep
     from bayes_l2l.decisions.choices import Choice
     from bayes_l2l.decisions.plans import Plan
 
@@ -56,7 +58,9 @@ def choice(choice: Choice, *, ax: Sequence[Axes] | None = None) -> Figure:
     axes[0].set_yticks(range(len(names)), map(drawing.literal, names))
     axes[0].set(
         ylim=(len(names) - 0.4, -0.6),
-        xlabel=drawing.literal(f"{WORDS[choice.metric]} less that of {names[0]}{_unit(choice)}"),
+        xlabel=drawing.literal(
+            f"{WORDS[choice.metric]} less that of {names[0]}{_unit(choice.metric, choice.fit.sweep)}"
+        ),
     )
     shares = [f"{choice.p_best[name]:.2f}" for name in names]
     drawing.right_labels(axes[0], shares, "P(best)")
@@ -112,7 +116,11 @@ def plan(plan: Plan, *, ax: Axes | None = None) -> Figure:
         ax.annotate(f"{n}", (spent, after), (0, -16), textcoords="offset points", ha="center", fontsize=8)
     ax.axhline(plan.before, color=drawing.GREY, lw=0.9, ls=":")
     measure = {"sd": "standard deviation of the forecast", "regret": "expected regret"}[plan.measure]
-    ax.set(xscale="log", xlabel="compute of the runs together (FLOPs)", ylabel=f"{measure}{_unit(plan)}")
+    ax.set(
+        xscale="log",
+        xlabel="compute of the runs together (FLOPs)",
+        ylabel=f"{measure}{_unit(plan.metric, plan.sweep)}",
+    )
     ax.set_ylim(bottom=0, top=1.08 * plan.before or 1.0)
     drawing.title(ax, f"What runs would leave of the {measure}:\n{plan.goal}", plan.sweep)
     used: dict[str, Any] = {name: colour[name] for name in dict.fromkeys(plan.candidates["train_set"])}
@@ -135,9 +143,9 @@ def _two() -> tuple[Figure, list[Axes]]:
     return fig, [drawing.tidy(ax) for ax in axes]
 
 
-def _unit(of: Choice | Plan) -> str:
+def _unit(metric: Metric, sweep: Sweep) -> str:
     """Unit of an axis; fractions have none, and are named by what they are."""
-    return " (nats/token)" if of.metric == "loss" else " (fraction)"
+    return f" ({sweep.loss_unit})" if metric == "loss" else " (fraction)"
 
 
 def _named(choice: Choice) -> str:

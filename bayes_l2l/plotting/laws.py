@@ -1,4 +1,4 @@
-"""Pictures of fits and forecasts: every estimate with its intervals, in nats per token.
+"""Pictures of fits and forecasts: every estimate with its intervals, in the unit of the losses of the sweep.
 
 The functions return the Figure. Without ``ax`` they make one that pyplot does not keep: a notebook shows it once
 and nothing has to be closed. A training set has one colour in all pictures of a fit.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from bayes_l2l.data.columns import SHOWN_LOSS_UNITS
 from bayes_l2l.data.rates import METRICS, PLURALS, is_rate
 from bayes_l2l.data.sizes import budgets_of
 from bayes_l2l.data.sweep import Sweep
@@ -35,11 +36,13 @@ if TYPE_CHECKING:
 
 #: How far pictures look beyond the largest fitted compute of a training set.
 REACH: Final = 20.0
-_LOSS: Final = "loss (nats/token)"
 #: What is forecast, by its kind.
 _WHAT: Final = {"predictive": "forecast of a run", "mean": "forecast of the law"}
 _COMPUTE: Final = "training compute C (FLOPs)"
-_VOCABULARY: Final = 50_000
+#: What a model chooses among that knows nothing, and what that is called, by the unit of losses.
+_GUESSES: Final = {
+    "nats/token": (50_000, "tokens"), "nats/byte": (256, "bytes"), "nats/character": (256, "characters"),
+}  # fmt: skip
 _INTERVAL: Final = "median (90% interval)"
 
 
@@ -106,7 +109,7 @@ def curves(
         if large is not None:
             ax.plot(at["flops"][new], at["loss"][new], **LARGE_RUN, color=own)
     ax.axvline(max(fit.max_flops[t] for _, t in shown), color=GREY, lw=0.9, ls=":", zorder=0)
-    ax.set(xlabel=_COMPUTE, ylabel=_LOSS)
+    ax.set(xlabel=_COMPUTE, ylabel=f"loss ({fit.sweep.loss_unit})")
     drawing.flops_ticks(ax.xaxis)
     drawing.plain_log(ax)
     seen = [drawing.rows_of(fit.sweep.table, cell)["loss"] for cell in shown]
@@ -174,7 +177,8 @@ def forecast(
     ax.set_yticks(range(len(points)), rows, fontsize=8)
     given = [m for m in METRICS if m in set(points.get("metric", ["loss"]))]
     percent = ", ".join(f"{PLURALS[m]}: {'%' if m == 'loss' else 'points'}" for m in given)
-    units = ", nats/token" if given == ["loss"] else ", losses in nats/token" if "loss" in given else ""
+    nats = sweeps[0].loss_unit if sweeps else SHOWN_LOSS_UNITS[0]
+    units = f", {nats}" if given == ["loss"] else f", losses in {nats}" if "loss" in given else ""
     ax.set(
         xlabel=f"difference from the median ({'% of loss' if given == ['loss'] else percent})",
         ylim=(len(points) - 0.4, -0.6),
@@ -213,7 +217,7 @@ def entropy(fit: Posterior, *, cells: Sequence[Cell] | None = None, ax: Axes | N
         drawing.forest_row(ax, row, draws[:, fit.cells.index(cell)], colour[cell[1]])
         ax.plot(drawing.rows_of(fit.sweep.table, cell)["loss"].min(), row, **TICK)
     ax.set_yticks(range(len(shown)), [drawing.literal(drawing.label_of(cell)) for cell in shown])
-    ax.set(xlabel="irreducible entropy E (nats/token)", ylim=(len(shown) - 0.4, -0.6))
+    ax.set(xlabel=f"irreducible entropy E ({fit.sweep.loss_unit})", ylim=(len(shown) - 0.4, -0.6))
     ends = drawing.interval(draws[:, [fit.cells.index(cell) for cell in shown]].T, max(LEVELS))
     smallest = max(drawing.rows_of(fit.sweep.table, cell)["loss"].min() for cell in shown)
     ax.set_xlim(left=min(0.0, float(ends[0].min())), right=1.05 * max(smallest, float(ends[1].max())))
@@ -269,7 +273,7 @@ def isoflop(
         drawing.key(**DOT, color=own, label="fitted runs"),
         drawing.key(color=own, lw=1.6, label="compute-optimal size: median"),
         *drawing.band_keys(LEVELS, own),
-        drawing.key(color="#21918c", lw=0.9, label="law: posterior median (nats/token)"),
+        drawing.key(color="#21918c", lw=0.9, label=f"law: posterior median ({fit.sweep.loss_unit})"),
         drawing.key(color=GREY, lw=0.7, ls=":", label="equal compute"),
         drawing.key(color=GREY, lw=1.0, ls="--", label=f"{REACH:g}x the largest: {flops[-1]:.2g} FLOPs"),
     ]
@@ -318,14 +322,15 @@ def prior_predictive(
     drawing.band(ax, flops, loss, levels=LEVELS, color=GREY)
     ax.plot(flops, loss[:, :50], color="black", lw=0.4, alpha=0.5)
     ax.plot(runs["flops"], runs["loss"], **DOT, color=own)
-    ax.axhline(np.log(_VOCABULARY), color="black", lw=1.0, ls="--")
-    ax.set(xscale="log", xlabel=_COMPUTE, ylabel=_LOSS, ylim=(0, 1.1 * np.log(_VOCABULARY)))
+    options, what = _GUESSES[sweep.loss_unit]
+    ax.axhline(np.log(options), color="black", lw=1.0, ls="--")
+    ax.set(xscale="log", xlabel=_COMPUTE, ylabel=f"loss ({sweep.loss_unit})", ylim=(0, 1.1 * np.log(options)))
     drawing.title(ax, f"Prior predictive loss of {drawing.label_of(cell)}", sweep)
     handles = [
         drawing.key(**DOT, color=own, label="runs"),
         drawing.key(color="black", lw=0.4, label=f"curves from the prior\nat {ratio:.3g} tokens a parameter"),
         *drawing.band_keys(LEVELS, GREY),
-        drawing.key(color="black", lw=1.0, ls="--", label=f"uniform guess among {_VOCABULARY:,} tokens"),
+        drawing.key(color="black", lw=1.0, ls="--", label=f"uniform guess among {options:,} {what}"),
     ]
     drawing.legend(ax, handles)
     return fig

@@ -123,7 +123,7 @@ def _panel(
         look: dict[str, Any] = {"marker": "o", "ms": 5, "mfc": "white", "capsize": 2, "lw": 1.0, "zorder": 5}
         ax.errorbar(middle, np.median(loss), yerr=height, xerr=reach, color="black", **look)
     ax.plot(best, np.median(lowest, axis=1), color="black", lw=1.0, zorder=4)
-    ax.set(xlabel="parameters N", ylabel="loss (nats/token)")
+    ax.set(xlabel="parameters N", ylabel=f"loss ({fit.sweep.loss_unit})")
     drawing.size_ticks(ax.xaxis)
     drawing.plain_log(ax)
     drawing.within(ax, runs["loss"], np.median(lowest, axis=1))

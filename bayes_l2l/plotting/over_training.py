@@ -99,7 +99,7 @@ def multiples(
         drawing.point_intervals(ax, [run["flops"]], draws.T, level=max(levels), color=colour(multiple))
         ax.plot(run["flops"], run["loss"], **LARGE_RUN, color=colour(multiple))
     ax.axvline(runs["flops"].max(), color=GREY, lw=0.9, ls=":", zorder=0)
-    ax.set(xlabel="training compute C (FLOPs)", ylabel="loss (nats/token)")
+    ax.set(xlabel="training compute C (FLOPs)", ylabel=f"loss ({fit.sweep.loss_unit})")
     drawing.flops_ticks(ax.xaxis)
     drawing.plain_log(ax)
     drawing.within(ax, runs["loss"], ahead["loss"], *medians)
@@ -169,7 +169,8 @@ def errors(
     chance = fit.errors.draws["chance"].to_numpy()[fit.error_cells.index(cells[0])]
     ax.axhline(1 - chance if metric == "accuracy" else chance, color=GREY, lw=0.9, ls=":", zorder=0)
     names = dict.fromkeys(predictor_of(fit.errors)[cell] for cell in cells)
-    ax.set(xlabel=drawing.literal(f"loss on {', '.join(names)} (nats/token)"), ylabel=WORDS[metric])
+    xlabel = f"loss on {', '.join(names)} ({fit.sweep.loss_unit})"
+    ax.set(xlabel=drawing.literal(xlabel), ylabel=WORDS[metric])
     what = f"{WORDS[metric].capitalize()} on {shown} against loss"
     drawing.title(ax, f"{what}, model {fit.errors.spec.name}", fit.sweep)
     guess = drawing.key(color=GREY, lw=0.9, ls=":", label="chance")

@@ -346,8 +346,9 @@ def _relation(
         ax.plot(held_out["x"], height(held_out["x"], held_out["y"]), **LARGE_RUN, color=own)
     if len(runs):
         ax.axvline(runs["x"].min(), color=GREY, lw=0.9, ls=":", zorder=0)
-    ax.set_xlabel(drawing.literal(f"{drawing.label_of(translation.source)} (nats/token)"))
-    _height_label(ax, translation, "less the median (%)" if percent else "(nats/token)")
+    unit = translation.sweep.loss_unit
+    ax.set_xlabel(drawing.literal(f"{drawing.label_of(translation.source)} ({unit})"))
+    _height_label(ax, translation, "less the median (%)" if percent else f"({unit})")
 
 
 def _law(ax: Axes, translation: Translation, *, large: Sweep | None, levels: Sequence[float]) -> None:
@@ -364,7 +365,7 @@ def _law(ax: Axes, translation: Translation, *, large: Sweep | None, levels: Seq
     ax.plot(held_out["flops"], held_out["loss"], **LARGE_RUN, color=own)
     ax.axvline(runs["flops"].max(), color=GREY, lw=0.9, ls=":", zorder=0)
     ax.set(xscale="log", xlabel="training compute C (FLOPs)")
-    _height_label(ax, translation, "(nats/token)")
+    _height_label(ax, translation, f"({translation.sweep.loss_unit})")
 
 
 def _axes(ax: Sequence[Axes] | None, count: int, what: str) -> tuple[Figure, list[Axes]]:

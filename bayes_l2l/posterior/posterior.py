@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from bayes_l2l.data.columns import SHOWN_LOSS_UNITS
 from bayes_l2l.data.sweep import Sweep
 from bayes_l2l.notes import Note
 from bayes_l2l.posterior.settings import SamplerSettings
@@ -35,7 +36,8 @@ class Posterior:
     notes : tuple of Note
         Statistical objections to the table and to the fit.
     record : dict
-        What else is known: versions, when it was made, how long it took, and the sweep's name and provenance.
+        What else is known: versions, when it was made, how long it took, and the sweep's name, provenance and
+        unit of losses.
     errors : Posterior, optional
         Of the error rates of the same runs, of a model with structure "error_rate", if the table had any.
     """
@@ -80,7 +82,9 @@ class Posterior:
         table = self.tree["observed_data"].to_dataset().to_dataframe().reset_index(drop=True)
         table = table.astype(dict.fromkeys(_TEXT_COLUMNS, "str"))
         stored = self.record["sweep"]
-        return Sweep(table, stored["name"], stored["provenance"], stored["simulated"])
+        # Fits of before units were kept are all of losses in the first one.
+        unit = stored.get("loss_unit", SHOWN_LOSS_UNITS[0])
+        return Sweep(table, stored["name"], stored["provenance"], stored["simulated"], loss_unit=unit)
 
     @cached_property
     def cells(self) -> list[tuple[str, str]]:

@@ -71,7 +71,7 @@ class Translation:
         return f"<Translation of {_label(self.source)} to {_label(self.target)}, {self.K.size} draws>"
 
     def _repr_html_(self) -> str:
-        said = "L1 = K (L0 - E0)^kappa + E1, for runs of equal size (nats/token)"
+        said = f"L1 = K (L0 - E0)^kappa + E1, for runs of equal size ({self.sweep.loss_unit})"
         return as_html(repr(self)[1:-1], said=[said], table=self.table(quantiles=SHOWN), notes=self.notes)
 
     @property

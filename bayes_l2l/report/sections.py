@@ -150,7 +150,7 @@ class _Report(View):
         what = "its own validation data" if self.first[0][0] == self.first[0][1] else self.first[0][0]
         said = (
             f"A compute-optimal run of {digits(self.flops)} FLOPs, {far:.3g} times the largest that was fitted, is "
-            f"forecast to reach these losses on {what} (median and 90% interval, nats/token).{self.simulated}"
+            f"forecast to reach these losses on {what} (median and 90% interval, {self.unit}).{self.simulated}"
         )
         believed = [str(note.message) for note in self.forecast.notes if note.code in ("tested", "not_tested")]
         parts: list[Part] = [said, Cards(cards)]
@@ -210,7 +210,7 @@ class _Report(View):
         """Losses of every cell."""
         cells = self.fit.sweep.table.groupby(["eval_set", "train_set"])["loss"].agg(["size", "min", "max"])
         cells = cells.reset_index().rename(columns={"size": "losses", "min": "smallest_loss", "max": "largest_loss"})
-        return Table("cells", "Cells: losses of every training set on every evaluation (nats/token)", cells, {
+        return Table("cells", f"Cells: losses of every training set on every evaluation ({self.unit})", cells, {
             "eval_set": ("evaluation", str), "train_set": ("training set", str), "losses": ("losses", str),
             "smallest_loss": ("smallest loss", decimals(3)), "largest_loss": ("largest loss", decimals(3)),
         }, folded=len(cells) > 12, brief=("evaluation", "training set", "smallest loss"))  # fmt: skip
@@ -260,7 +260,7 @@ class _Report(View):
             more = f" {left} more evaluations are in the table." if left else ""
             galleries.append(Gallery(panels, "The same for other evaluations." + more, self.keys()))
         given = [m for m in METRICS if m in set(table.get("metric", ["loss"]))]
-        what = " and ".join(PLURALS[m] + (" (nats/token)" if m == "loss" else "") for m in given)
+        what = " and ".join(PLURALS[m] + (f" ({self.unit})" if m == "loss" else "") for m in given)
         of_metric: Columns = {"metric": ("metric", lambda m: WORDS[m])} if "metric" in table else {}
         width = "width of 90%" + (" (of fractions, in points)" if rate.any() else "")
         # Where all losses are on validation data of the training sets themselves, one name says both.
@@ -315,7 +315,7 @@ class _Report(View):
             if panels:
                 left = len(group) - len(panels)
                 more = f" {left} more are in the table." if left else ""
-                how = f" Dots: fitted runs of equal N and D; line: posterior median; {BANDS}; nats/token."
+                how = f" Dots: fitted runs of equal N and D; line: posterior median; {BANDS}; {self.unit}."
                 galleries.append(
                     Gallery(panels, said + how + more + self.simulated, self.keys([one.target for one in group]))
                 )
@@ -341,7 +341,7 @@ class _Report(View):
             draws = self.fit.draws["E"].sel(cell=["|".join(c) for c in group]).to_numpy()
             ends = np.quantile(draws, [0.5, 0.05, 0.95], axis=(0, 1)).T
             found = "; ".join(f"{label_of(c)} {interval_text(*e)}" for c, e in zip(group, ends, strict=True))
-            alt = f"Irreducible entropy E in nats/token, posterior median and 90% interval: {found}."
+            alt = f"Irreducible entropy E in {self.unit}, posterior median and 90% interval: {found}."
             heading = (
                 "Of the losses above" if group is self.first else f"Of evaluations, trained on {self.reference[1]}"
             )
@@ -355,7 +355,7 @@ class _Report(View):
             columns |= {"rhat": ("R-hat", decimals(3)), "ess_bulk": ("bulk ESS", decimals(0))}
         caption = (
             "Open dot: posterior median; thick and thin line: 50% and 90% interval; tick: smallest loss seen. "
-            "E is what no compute removes (nats/token)." + self.simulated
+            f"E is what no compute removes ({self.unit})." + self.simulated
         )
         return Section("entropy", "Irreducible loss", [
             *(Gallery([picture], caption if picture is pictures[-1] else "", {}) for picture in pictures),
@@ -386,7 +386,7 @@ class _Report(View):
         )
         maps = Gallery(
             [self.map_of(found, cell) for cell in ([self.reference] if found.shared else found.cells[:MOST])],
-            "Contours: posterior median of the law (nats/token); dots: fitted runs; coloured line: compute-optimal "
+            f"Contours: posterior median of the law ({self.unit}); dots: fitted runs; coloured line: compute-optimal "
             f"size, {BANDS}; dotted: equal compute; dashed: {REACH:g} times the largest." + self.simulated,
             {},
         )

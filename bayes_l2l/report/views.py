@@ -137,6 +137,11 @@ class View:
         """What captions say of simulated runs."""
         return " Simulated runs, not measured." if self.fit.sweep.simulated else ""
 
+    @property
+    def unit(self) -> str:
+        """What losses are in."""
+        return self.fit.sweep.loss_unit
+
     @cached_property
     def diagnosed(self) -> pd.DataFrame:
         """Largest R-hat and smallest effective sample sizes of every variable, or k-hat and what draws are worth."""
@@ -174,7 +179,7 @@ class View:
         what = heading or ("the validation data of each training set" if cells[0][0] == cells[0][1] else cells[0][0])
         alt = (
             f"Loss on {what} against training compute: runs, laws and forecasts. At {digits(self.flops)} FLOPs, "
-            f"median and 90% interval in nats/token: {found}."
+            f"median and 90% interval in {self.unit}: {found}."
         )
         return Picture(bare(fig), alt, heading or f"Loss on {what}")
 
@@ -183,7 +188,7 @@ class View:
         return (
             f"Dots: fitted runs; line: median of the law at compute-optimal size; {BANDS} of the law; bars: "
             f"forecast of a run of {digits(self.flops)} FLOPs, median and 90% interval; dotted: largest fitted "
-            f"compute. Losses in nats/token.{self.simulated}"
+            f"compute. Losses in {self.unit}.{self.simulated}"
         )
 
     def related(self) -> dict[str, list[Translation]] | None:
@@ -205,7 +210,7 @@ class View:
         """One loss against another."""
         fig, ax = axes_of(PANEL)
         relations.loss_to_loss(one, ax=ax)
-        ax.set_ylabel("loss (nats/token)")
+        ax.set_ylabel(f"loss ({self.unit})")
         kappa, K = (np.quantile(values, [0.5, 0.05, 0.95]) for values in (one.kappa, one.K))
         alt = (
             f"Loss of {label_of(one.target)} against that of {label_of(one.source)}, {len(one.pairs)} runs of equal "

@@ -222,6 +222,11 @@ def test_load_sweep_reads_files_and_frames(tmp_path):
     assert load_sweep(pd.read_csv(path)).table.equals(from_file.table)
 
 
+def test_losses_of_the_measured_sweep_are_of_bytes():
+    assert load_sweep("microsweep").loss_unit == large_runs("microsweep").loss_unit == "nats/byte"
+    assert load_sweep("simulated").loss_unit == "nats/token"
+
+
 def test_loss_to_loss(local):
     sweep = load_sweep("loss-to-loss")
     assert (len(sweep), sweep.n_runs, sweep.train_sets, sweep.eval_sets) == (529, 529, SETS, SETS)

@@ -602,7 +602,8 @@ def test_mapping_files_that_cannot_be_read(tmp_path):
         (
             {"colums": {}},
             "unknown key 'colums'; did you mean 'columns'? "
-            "(known: columns, losses, errors, accuracies, chance, n_items, own, where, constants, units, use, keep)",
+            "(known: columns, losses, errors, accuracies, chance, n_items, own, where, constants, units, use, "
+            "loss_unit, keep)",
         ),
         ({"columns": 3}, "columns is 3; it must be a table of name = 'column'"),
         ({"losses": {"a": 3}}, "losses.a is 3; it must be a string"),
@@ -764,6 +765,29 @@ def test_with_rows(sweep):
     simulated = Sweep.from_table(large, min_runs=1, simulated=True, provenance="drawn")
     both = sweep.with_rows(simulated)
     assert (both.simulated, both.provenance) == (True, "made up; drawn")
+
+
+def test_the_unit_of_losses_goes_with_the_sweep(sweep):
+    assert sweep.loss_unit == "nats/token"
+    mapped = Sweep.from_table(long_frame(), columns={"loss_unit": "nats/byte"}, name="bytes")
+    assert mapped.table.equals(sweep.table)
+    large = long_frame().iloc[:1].assign(run_id="new", params=1e10)
+    for one in (mapped, mapped.select("a"), mapped.up_to(4.8e18), mapped.with_rows(large)):
+        assert one.loss_unit == "nats/byte"
+    said = Sweep.from_table(long_frame(), columns={"loss_unit": "nats/byte"}, loss_unit="nats/character")
+    assert said.loss_unit == "nats/character"
+    with pytest.raises(DataError, match="the losses of bytes are in nats/byte and those of grid in nats/token"):
+        sweep.with_rows(mapped)
+
+
+def test_an_unknown_unit_of_losses_is_refused():
+    message = "loss_unit is 'nats/bytes'; did you mean 'nats/byte'? (known: nats/token, nats/byte, nats/character)"
+    with pytest.raises(DataError) as refused:
+        Sweep.from_table(long_frame(), loss_unit="nats/bytes")
+    assert str(refused.value) == message
+    with pytest.raises(SpecError) as mapping:
+        as_column_map({"loss_unit": "nats/bytes"})
+    assert str(mapping.value) == f"the column mapping is refused: {message}"
 
 
 def test_with_rows_refuses_a_run_that_is_there(sweep):

@@ -269,6 +269,7 @@ UNSOUND: dict[str, Callable[[Any, Any], None]] = {
     "notes of text": metadata("notes", to=["x"]),
     "no sweep": metadata("record", "sweep", to=None),
     "a sweep without a name": metadata("record", "sweep", "name", to=3),
+    "an unknown unit of losses": metadata("record", "sweep", "loss_unit", to="bits"),
     "seconds of text": metadata("record", "seconds", to="long"),
     "seconds that are not a number": metadata("record", "seconds", to=float("nan")),
     "versions of text": metadata("record", "versions", to="new"),

@@ -136,7 +136,8 @@ def test_a_compiled_model_refuses_other_cells(compiled):
 def test_a_fit_says_what_it_was_made_with(fitted):
     assert fitted.spec == tiny.SPEC
     assert fitted.settings == SamplerSettings(draws=400, tune=300, chains=2, cores=2, seed=1)
-    assert fitted.record["sweep"] == {"name": "tiny", "provenance": "", "simulated": True}
+    said = {"name": "tiny", "provenance": "", "simulated": True, "loss_unit": "nats/token"}
+    assert fitted.record["sweep"] == said
     assert set(fitted.record["versions"]) == {"python", "pymc", "nutpie", "arviz-stats", "numpy", "xarray"}
     assert fitted.record["seconds"] > 0
     assert repr(fitted).startswith("<Fit of model 'tiny' to <Sweep tiny (simulated, not measured): 40 rows")

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from synthetic import pairs_fit
+from synthetic import pairs_fit, with_draws
 
 from bayes_l2l.data.sweep import Sweep
 from bayes_l2l.errors import DataError, ForecastError
@@ -91,12 +91,10 @@ def test_the_curve_reaches_a_run_of_20_times_the_compute(joint):
 
 
 def test_the_curve_ends_where_a_draw_has_reached_its_entropy(joint):
-    from test_translate import with_posterior
-
     posterior = joint.posterior
     one = (posterior["draw"] == 7) & (posterior["chain"] == 0) & (posterior["cell"] == f"{EDU}|{EDU}")
-    raised = posterior.assign(E=posterior["E"].where(~one, 2.65))
-    found = with_posterior(joint, raised).translate(EDU, STARCODER)
+    raised = with_draws(joint, E=posterior["E"].where(~one, 2.65))
+    found = raised.translate(EDU, STARCODER)
     x, y = curve(relations.loss_to_loss(found).axes[0]).get_data()
     assert np.median(found.source_law.loss(**LARGE)) < x[0] == 2.65
     assert np.isfinite(y).all()
