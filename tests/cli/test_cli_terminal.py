@@ -83,12 +83,12 @@ def test_a_forecast_on_a_terminal(joint_file, terminal, capsys):
         "params 3.1B, tokens 53.7B, flops 1e21, kind predictive, extrapolation 20.7x",
         "",
         "train_set         eval_set          median  90% interval",
-        "fineweb-edu-100b  fineweb-edu-100b   2.501  [2.465, 2.543]",
-        "fineweb-edu-100b  task               2.527  [2.484, 2.563]",
-        "smollm-corpus     smollm-corpus      2.169  [2.135, 2.210]",
-        "smollm-corpus     task               2.615  [2.573, 2.652]",
-        "starcoder         starcoder          1.110  [1.087, 1.129]",
-        "starcoder         task               3.106  [3.058, 3.153]",
+        "fineweb-edu-100b  fineweb-edu-100b   2.504  [2.464, 2.540]",
+        "fineweb-edu-100b  task               2.525  [2.482, 2.566]",
+        "smollm-corpus     smollm-corpus      2.169  [2.136, 2.211]",
+        "smollm-corpus     task               2.613  [2.572, 2.656]",
+        "starcoder         starcoder          1.109  [1.090, 1.131]",
+        "starcoder         task               3.104  [3.054, 3.151]",
     ]
     assert "A file (-o) or a pipe also gets: mean, sd, 9 quantiles.\n" in shown.err
 
