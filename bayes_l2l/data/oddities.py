@@ -156,7 +156,7 @@ def not_nats(losses: pd.DataFrame) -> list[Note]:
     for eval_set, runs in losses.groupby("eval_set", sort=True):
         name = str(eval_set)
         named = next((what for what, words in _NOT_A_LOSS.items() if _says(name, words)), None)
-        known = own[own.index.isin(runs["train_set"])]
+        known = own[own.index.isin(runs["train_set"].unique())]
         median, train_loss = float(runs["loss"].median()), float(known.median())
         if named:
             said[name] = f"{name!r} is named like {named}: if it is one, {_REMEDY[named]}"

@@ -100,7 +100,11 @@ def _read_csv(path: Path) -> RawTable:
 
     try:
         # Lists would be gone through by the collector of cycles.
-        lines = [(f"row {number}", tuple(map(unguarded, cells))) for number, cells in read_rows(path)]
+        with_marks = b"'" in path.read_bytes()
+        lines = [
+            (f"row {number}", tuple(map(unguarded, cells) if with_marks else cells))
+            for number, cells in read_rows(path)
+        ]
     except UnicodeDecodeError as error:
         raise TableError([f"it is not UTF-8 text (byte {error.start})"], table=path.name) from error
     except (csv.Error, OSError) as error:
