@@ -21,7 +21,7 @@ from bayes_l2l.inference.stages import Listener, told_to
 from bayes_l2l.point_fits.wild_runs import without_wild_runs
 from bayes_l2l.posterior.posterior import Posterior
 from bayes_l2l.posterior.settings import Method, Sampler
-from bayes_l2l.prediction.averages import Weights
+from bayes_l2l.prediction.averages import Weights, weights_of
 from bayes_l2l.prediction.forecasts import Forecast, forecast
 from bayes_l2l.prediction.given import forecast_given
 from bayes_l2l.prediction.optimum import Optimum, optimum
@@ -200,7 +200,7 @@ class Fit(Posterior):
             if any(said is not None for said in (points, params, tokens, flops, backtest, rollout, source)):
                 raise ForecastError("Forecast from losses that were seen (given), or at a size: leave out the other.")
             found = forecast_given(self, given, train_set=train_set, eval_set=eval_set, kind=kind)
-            return found if average is False else found.average(None if average is True else average)
+            return found if average is False else found.average(weights_of(average))
         return forecast(
             self,
             points,

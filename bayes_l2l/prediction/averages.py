@@ -53,6 +53,11 @@ def shares_of(names: Sequence[str], weights: Weights | None) -> dict[str, float]
     return {name: w / sum(given) for name, w in zip(names, given, strict=True)}
 
 
+def weights_of(average: bool | Weights) -> Weights | None:
+    """Weights of an average that is asked for; equal ones are not said."""
+    return None if isinstance(average, bool) else average
+
+
 def weighted(draws: Floats, shares: Mapping[str, float]) -> Floats:
     """Weighted mean over evaluations of draws (draw, evaluation then point), shape (draw, point)."""
     parts = draws.reshape(len(draws), len(shares), -1)

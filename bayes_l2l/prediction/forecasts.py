@@ -19,7 +19,7 @@ from bayes_l2l.laws.scaling import FLOPS_PER_PARAM_TOKEN
 from bayes_l2l.notes import Note
 from bayes_l2l.posterior.draws import QUANTILES, parts, quantiles_of, summary
 from bayes_l2l.posterior.posterior import Posterior
-from bayes_l2l.prediction.averages import Weights, by_run, name_of, shares_of
+from bayes_l2l.prediction.averages import Weights, by_run, name_of, shares_of, weighted, weights_of
 from bayes_l2l.prediction.doubts import too_far, too_small
 from bayes_l2l.prediction.optimum import optimal_points, optimal_sizes
 from bayes_l2l.structures.error_rate import at_chance, error_draws, metrics_of, predictor_of
@@ -193,8 +193,7 @@ class Forecast:
             )
         places = by_run(points, list(shares))
         of_runs = points.iloc[places[0]].assign(eval_set=name_of(list(shares))).reset_index(drop=True)
-        draws = np.einsum("e,der->dr", list(shares.values()), self.draws[:, places])
-        return replace(self, points=of_runs, draws=np.asarray(draws))
+        return replace(self, points=of_runs, draws=weighted(self.draws[:, places.ravel()], shares))
 
     def plot(self, **options: Any) -> Figure:
         """Draw the forecast points with their intervals (see `bayes_l2l.plotting.laws.forecast`)."""
@@ -264,7 +263,7 @@ def forecast(
     """
     at = _Asked(points, train_set, eval_set, params, tokens, flops, average).of(posterior)
     found = _at(posterior, at, kind=kind_of(kind), backtest=backtest, source=source)
-    return found if average is False else found.average(_weights(average))
+    return found if average is False else found.average(weights_of(average))
 
 
 def forecast_table(
@@ -321,18 +320,13 @@ def forecast_table(
 
     at = _Asked(points, train_set, eval_set, params, tokens, flops, average).of(posterior)
     kept, tables = kind_of(kind), []
-    shares = None if average is False else shares_of(at["eval_set"].drop_duplicates().tolist(), _weights(average))
+    shares = None if average is False else shares_of(at["eval_set"].drop_duplicates().tolist(), weights_of(average))
     for points_there, draws in _parts(posterior, at, kind=kept, source=source):
         found = Forecast(points_there, draws, kept)
         tables.append((found if shares is None else found.average(shares)).table(quantiles=quantiles))
     # Parts are of runs in their order; a point is in the place where it was asked for.
     table = pd.concat(tables, ignore_index=True) if shares else pd.concat(tables).sort_index()
     return table, _notes(posterior, at, backtest)
-
-
-def _weights(average: bool | Weights) -> Weights | None:
-    """Weights of an average; equal ones are not said."""
-    return None if isinstance(average, bool) else average
 
 
 @dataclass(frozen=True, eq=False)
@@ -369,7 +363,7 @@ class _Asked:
         if self.average is False:
             return optimal_points(posterior, budget, cells=cells)
         names, sets = (list(dict.fromkeys(part)) for part in zip(*cells, strict=True))
-        sizes = optimal_sizes(posterior, sets, shares_of(names, _weights(self.average)), np.array([budget]))
+        sizes = optimal_sizes(posterior, sets, shares_of(names, weights_of(self.average)), np.array([budget]))
         return _each([sizes.assign(eval_set=name) for name in names])
 
 
