@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 _STEP: Final = 1e-4
 #: Standard deviations along a direction are at most this: no prior of a model is wider.
 _WIDEST: Final = 3.0
-#: Directions that are kept besides the scale of every parameter: as many as there are, up to this many.
+#: Directions that are kept besides the scale of every parameter: as many as there are, up to this many by default.
 _DIRECTIONS: Final = 64
 #: What a direction must be off by, as a ratio of scales, to be worth keeping.
 _OFF: Final = 1.05
@@ -48,7 +48,7 @@ _SCATTERED: Final = 2
 _LEAST: Final = 1e-4
 
 
-def laplace(tape: Tape) -> Whitening:
+def laplace(tape: Tape, *, directions: int = _DIRECTIONS) -> Whitening:
     """Mode of a log density, from where its chains start, and the curvature there.
 
     Where effects and their spread are both unknown, the density is largest where all effects are one and the spread
@@ -59,6 +59,8 @@ def laplace(tape: Tape) -> Whitening:
     ----------
     tape : Tape
         Filled with data, in the parameters as they are.
+    directions : int
+        That are kept at most besides the scale of every parameter.
 
     Returns
     -------
@@ -68,7 +70,7 @@ def laplace(tape: Tape) -> Whitening:
         where the mass is, as of cells with as many runs as parameters, whose noise may vanish.
     """
     with one_thread():
-        found = _mode(tape.of_offsets, tape.start)
+        found = _mode(tape.of_offsets, tape.start, directions)
     return Whitening.none(tape.start) if found is None else found
 
 
@@ -112,14 +114,14 @@ def _same(one: Whitening, other: Whitening) -> bool:
     return bool(np.linalg.norm((one.center - other.center) / np.maximum(one.scale, other.scale)) < 1)
 
 
-def _mode(tape: Tape, start: Floats) -> Whitening | None:
+def _mode(tape: Tape, start: Floats, directions: int = _DIRECTIONS) -> Whitening | None:
     """Mode uphill of a point and the curvature there; None where it says nothing of where the mass is."""
     whitening = Whitening.none(start)
     if not np.isfinite(replace(tape, whitening=whitening).log_density(np.zeros(len(start)))[0]):
         return None
     for round_ in range(_ROUNDS):
         z = _uphill(replace(tape, whitening=whitening))
-        whitening = _curved(tape, whitening.parameters(z))
+        whitening = _curved(tape, whitening.parameters(z), directions)
         if np.linalg.norm(z) < _NEAR and round_ > 0:
             break
     return whitening if _describes(whitening, tape) else None
@@ -147,7 +149,7 @@ def _uphill(tape: Tape) -> Floats:
     return np.asarray(found.x) if np.isfinite(found.fun) else np.zeros(len(tape.start))
 
 
-def _curved(tape: Tape, mode: Floats) -> Whitening:
+def _curved(tape: Tape, mode: Floats, directions: int) -> Whitening:
     """Whitening by the curvature at the mode."""
     n = len(mode)
     curvature = np.empty((n, n))
@@ -164,6 +166,6 @@ def _curved(tape: Tape, mode: Floats) -> Whitening:
     widest = 1 / np.sqrt((vectors**2).T @ (scale / _WIDEST) ** 2)
     factors = np.minimum(1 / np.sqrt(np.maximum(values, 1e-12)), widest)
     off = np.abs(np.log(factors))
-    kept = np.argsort(-off)[:_DIRECTIONS]
+    kept = np.argsort(-off)[:directions]
     kept = kept[off[kept] > np.log(_OFF)]
     return Whitening(mode, scale, np.ascontiguousarray(vectors[:, kept].T), factors[kept] - 1)

@@ -350,6 +350,17 @@ class _Lowering:
         self.sum(view, out, tuple(0 if axis in axes else next(steps) for axis in range(len(view.shape))))
         return out
 
+    def _Dot(self, node: Any, *values: Value) -> Value:
+        left, right = (self.number(value) for value in values)
+        if len(left.shape) != 2 or len(right.shape) != 2:
+            raise NotLoweredError("Dot of other than matrices")
+        if right.strides[1] != 1:
+            right = self.emit("Identity", [right], right.shape)
+        out = self.array((left.shape[0], right.shape[1]), active=left.active or right.active)
+        operands = ((left, (left.strides[0], left.strides[1])), (right, (right.strides[0], 1)))
+        self.lines.append(Line("Dot", out, (left.shape[1], 0), (out.shape[0], out.shape[1]), operands))
+        return out
+
     def _AdvancedSubtensor(self, node: Any, value: Value, *index: Value) -> Value:
         view = self.number(value)
         if len(index) != 1 or len(view.shape) != 1 or not hasattr(index[0], "shape") or len(index[0].shape) != 1:

@@ -32,17 +32,19 @@ ELEMENTWISE: Final = (
     "Softplus", "Log1mexp", "Abs", "Maximum", "Minimum", "GammaLn", "Switch", "GT", "LT", "GE", "LE", "EQ",
     "Identity",
 )  # fmt: skip
-CODES: Final = {name: code for code, name in enumerate((*ELEMENTWISE, "Sum", "Gather", "Normal", "Offset", "Runs"))}
+CODES: Final = {name: code for code, name in enumerate((*ELEMENTWISE, "Sum", "Gather", "Normal", "Offset", "Runs", "Dot"))}
 (
     ADD, SUB, MUL, DIV, POW, NEG, SQR, SQRT, EXP, LOG, LOG1P, EXPM1, SIGMOID, SOFTPLUS,
     LOG1MEXP, ABS, MAX, MIN, GAMMALN, SWITCH, GT, LT, GE, LE, EQ, IDENTITY, SUM, GATHER, NORMAL, OFFSET, RUNS,
+    DOT,
 ) = range(len(CODES))  # fmt: skip
 
 #: Numbers of the header that the log density is called with.
 HEADER: Final = 17
 _HALF_LOG_2PI: Final = 0.5 * math.log(2 * math.pi)
 #: Numbers of an instruction: code, place of the result and its steps along rows and columns, how many of both, then
-#: of each of three operands its place, its steps, and whether it depends on the parameters.
+#: of each of three operands its place, its steps, and whether it depends on the parameters. A product of matrices has
+#: the length of its sums in the place of the result's step along rows.
 WIDTH: Final = 18
 #: Operands of the likelihood of runs in their order: those that may depend on the parameters, those that are data,
 #: and those that are places.
@@ -818,6 +820,38 @@ def _normal_in_reverse(program, at, work, slope, centred):  # type: ignore[no-un
 
 
 @_jit
+def _product(program, at, work):  # type: ignore[no-untyped-def]
+    """Product of two matrices; rows of the second lie in their order."""
+    o, rows, inner, n = np.uintp(program[at + 1]), program[at + 4], program[at + 2], np.uintp(program[at + 5])
+    for i in range(rows):
+        for k in range(inner):
+            factor = work[program[at + 6] + i * program[at + 7] + k * program[at + 8]]
+            b = np.uintp(program[at + 10] + k * program[at + 11])
+            for j in range(n):
+                work[o + j] += factor * work[b + j]
+        o += n
+
+
+@_jit
+def _product_in_reverse(program, at, work, slope):  # type: ignore[no-untyped-def]
+    o, rows, inner, n = np.uintp(program[at + 1]), program[at + 4], program[at + 2], np.uintp(program[at + 5])
+    for i in range(rows):
+        for k in range(inner):
+            a = program[at + 6] + i * program[at + 7] + k * program[at + 8]
+            b = np.uintp(program[at + 10] + k * program[at + 11])
+            if program[at + 9]:
+                total = 0.0
+                for j in range(n):
+                    total += slope[o + j] * work[b + j]
+                slope[a] += total
+            if program[at + 13]:
+                factor = work[a]
+                for j in range(n):
+                    slope[b + j] += factor * slope[o + j]
+        o += n
+
+
+@_jit
 def _forward(program, known, indices, work):  # type: ignore[no-untyped-def]
     """Run the instructions of a program in order.
 
@@ -852,6 +886,8 @@ def _forward(program, known, indices, work):  # type: ignore[no-untyped-def]
             _normal(program, at, work, 0.0)
         elif code == RUNS:
             _runs(program, at, known, indices, work)
+        elif code == DOT:
+            _product(program, at, work)
 
 
 @_jit
@@ -877,6 +913,8 @@ def _backward(program, known, indices, work, slope):  # type: ignore[no-untyped-
             _normal_in_reverse(program, at, work, slope, 0.0)
         elif code == RUNS:
             _runs_in_reverse(program, at, known, indices, work, slope)
+        elif code == DOT:
+            _product_in_reverse(program, at, work, slope)
 
 
 @_jit
@@ -953,7 +991,9 @@ def density_and_gradient(dimension, point, out, value, header):  # type: ignore[
     directions = _floats(numbers[12], numbers[13]).reshape((factors.size, center.size))
     z, gradient = numba.carray(point, center.size), numba.carray(out, center.size)
     first, n_results, n = layout[0], layout[1], center.size
-    work, slope = np.empty(layout[2]), np.empty(n_results)
+    # At once: of two that are freed, the system would take the memory back at every call.
+    both = np.empty(layout[2] + n_results)
+    work, slope = both[: layout[2]], both[layout[2] :]
     for i in range(first):
         work[i] = known[i]
     for i in range(n):

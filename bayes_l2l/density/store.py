@@ -87,7 +87,7 @@ class Densities:
         if place not in self._compiled:
             try:
                 tape = self.tape(place, module, arrays)
-                return replace(tape, whitening=laplace(tape))
+                return replace(tape, whitening=laplace(tape, directions=module.directions))
             except NotLoweredError:
                 import nutpie
 

@@ -170,7 +170,7 @@ def _check_draws(posterior: Posterior) -> None:
     for name, values in draws.items():
         if learned is not None and not learned.any():
             break
-        if values.dims[:2] != ("chain", "draw") or len(values.dims) > 3 or not values.size:
+        if values.dims[:2] != ("chain", "draw") or len(values.dims) > 4 or not values.size:
             raise DataError(f"the draws of {name} have another shape")
         _check_kind(values, "number", f"the draws of {name}")
         drawn = values.isel({along: learned}) if learned is not None and along in values.dims else values

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from bayes_l2l.data.columns import SHOWN_LOSS_UNITS
+from bayes_l2l.data.mixtures import weight_columns
 from bayes_l2l.data.sweep import Sweep
 from bayes_l2l.notes import Note
 from bayes_l2l.posterior.settings import SamplerSettings
@@ -119,5 +120,6 @@ def observed(table: pd.DataFrame) -> xr.Dataset:
 
     # Where runs have sizes, a step is only carried along, and may be anything.
     sized = table["params"].notna().all()
-    kept = table[[c for c in _STORED_COLUMNS if c in table and not (sized and c == "step")]]
+    names = [c for c in _STORED_COLUMNS if c in table and not (sized and c == "step")]
+    kept = table[[*names, *weight_columns(table)]]
     return xr.Dataset({c: ("row", kept[c].to_numpy(dtype=object if c in _TEXT_COLUMNS else float)) for c in kept})

@@ -10,7 +10,7 @@ from bayes_l2l.data.toml import read_toml
 from bayes_l2l.errors import SpecError, did_you_mean
 from bayes_l2l.spec.model import ModelSpec
 from bayes_l2l.spec.reading import read
-from bayes_l2l.structures import error_rate, joint, pairwise, relations_only, separate  # noqa: F401 - registers them
+from bayes_l2l.structures import error_rate, joint, mixture, pairwise, relations_only, separate  # noqa: F401 - registers them
 from bayes_l2l.structures.error_rate import ErrorRateSpec
 from bayes_l2l.structures.protocol import STRUCTURES
 

@@ -76,6 +76,8 @@ class Module(Generic[Arrays]):
         Ending of the names of its sampler's statistics.
     target_accept : float
         Largest acceptance that the step size is adapted to.
+    directions : int
+        Of the posterior's shape at its mode, how many are handed to the sampler at most.
     """
 
     build: Callable[[], pm.Model]
@@ -83,6 +85,7 @@ class Module(Generic[Arrays]):
     reported: tuple[str, ...]
     suffix: str = ""
     target_accept: float = 1.0
+    directions: int = 64
 
     @cached_property
     def model(self) -> pm.Model:
@@ -167,6 +170,8 @@ class Structure(ABC, Generic[Spec, Arrays]):
     metric: ClassVar[Literal["loss", "error"]] = "loss"
     #: Whether the loss of each cell is a law of (N, D).
     has_laws: ClassVar[bool] = True
+    #: Whether training sets are mixtures of domains, of which others can be forecast than were fitted.
+    of_mixtures: ClassVar[bool] = False
     #: Whether its runs need N and D.
     needs_sizes: ClassVar[bool] = True
     #: Dimension of the draws, and what messages call several of it.
