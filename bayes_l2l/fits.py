@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from bayes_l2l.data.sweep import Cell, EvalSets, Sweep
 from bayes_l2l.decisions.choices import Choice, choose
+from bayes_l2l.decisions.mixtures import BestMixture, best_mixture
 from bayes_l2l.decisions.plans import RUNS, Plan, Sizes, plan
 from bayes_l2l.display import as_html
 from bayes_l2l.errors import DataError, ForecastError
@@ -289,6 +290,44 @@ class Fit(Posterior):
             weights=weights,
             train_set=train_set,
             kind=kind,
+        )
+
+    def choose_mixture(
+        self,
+        *,
+        eval_set: str | Sequence[str],
+        params: float,
+        tokens: float,
+        weights: Mapping[str, float] | Sequence[float] | None = None,
+        bounds: Mapping[str, tuple[float, float]] | None = None,
+    ) -> BestMixture:
+        """Find the mixture of domains with the lowest expected loss, of a model of mixtures.
+
+        Parameters
+        ----------
+        eval_set : str or sequence of str
+            Evaluations to choose by; several are averaged in nats per token.
+        params, tokens : float
+            N and D of the run.
+        weights : mapping of str to float, or sequence of float, optional
+            Of the evaluations; equal by default. They are scaled to sum to 1.
+        bounds : mapping of str to (float, float), optional
+            Least and largest weight of a domain; by default 0, and the largest that was fitted.
+
+        Returns
+        -------
+        BestMixture
+            Weights, how surely they are the best, and the forecast of a run.
+
+        Raises
+        ------
+        ForecastError
+            If the model is none of mixtures, no mixture is inside the bounds, or a domain or weights are refused.
+        DataError
+            If an evaluation was not fitted.
+        """
+        return best_mixture(
+            self, eval_set=eval_set, params=params, tokens=tokens, weights=weights, bounds=bounds
         )
 
     def optimum(

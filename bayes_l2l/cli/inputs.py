@@ -77,6 +77,21 @@ def read_given(words: Sequence[str]) -> Mapping[Cell, float] | pd.DataFrame:
     return found
 
 
+def read_bounds(words: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Bounds of weights: ``DOMAIN=LOW:HIGH`` each."""
+    found: dict[str, tuple[float, float]] = {}
+    for word in words:
+        domain, _, span = word.rpartition("=")
+        low, _, high = span.partition(":")
+        try:
+            found[domain] = float(low), float(high)
+        except ValueError:
+            raise click.BadParameter(
+                f"{word!r} is not DOMAIN=LOW:HIGH (such as github=0:0.1)", param_hint="--bound"
+            ) from None
+    return found
+
+
 def large_runs_of(name: str, cells: Sequence[tuple[str, str]]) -> Sweep:
     """Large runs of a known data set, those of the cells that are meant."""
     import pandas as pd

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from bayes_l2l.data.mixtures import weight_columns
 from bayes_l2l.data.oddities import far_off, not_nats, one_set_in_bits, repeated, rising
 from bayes_l2l.data.rates import error_rates
 from bayes_l2l.laws.scaling import FLOPS_PER_PARAM_TOKEN, LAW_PARAMETERS
@@ -44,7 +45,9 @@ def assess(table: pd.DataFrame) -> tuple[Note, ...]:
     notes = []
     counts = (losses["eval_set"] + "@" + losses["train_set"]).value_counts().sort_index()
     few = {str(cell): int(n) for cell, n in counts.items() if n < LAW_PARAMETERS}
-    if few:
+    # Of mixtures, which have no law each, one run is enough.
+    mixed = bool(weight_columns(table))
+    if few and not mixed:
         message = (
             f"fewer runs than a law has parameters ({LAW_PARAMETERS}) in {some(few)}; "
             "their laws rest on the other cells and the priors"
@@ -57,7 +60,7 @@ def assess(table: pd.DataFrame) -> tuple[Note, ...]:
     ):
         low, high = sizes[column, "min"], sizes[column, "max"]
         only = {str(train_set): float(size) for train_set, size in low[low == high].items()}
-        if only:
+        if only and not mixed:
             message = f"only {what} in {some(only)}; how {column} change its loss is left to the other sets"
             notes.append(Note(code, "warning", message, {"train_sets": only}))
     own = set(losses.loc[losses["eval_set"] == losses["train_set"], "train_set"])

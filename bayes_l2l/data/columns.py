@@ -39,6 +39,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "columns": (str | list | tuple, "a string, or a list of columns and numbers to multiply"),
     **dict.fromkeys(_VALUES, (str, "a string")),
     "own": (str, "a string"),
+    "weights": (str, "a string"),
     "where": (str | int | float | bool | list | tuple, "a value, or a list of values"),
     "constants": (str | int | float, "a string or a number"),
     "units": (str, "a string"),
@@ -70,6 +71,8 @@ class ColumnMap:
         Training set to the evaluation on its own validation data. That evaluation is named by the training
         set everywhere, so that rows with ``eval_set == train_set`` are train losses. An evaluation of ``"*"`` is on
         the own data of whichever training set the run has.
+    weights : mapping of str to str, optional
+        Domain to the column with its part of the training set, where that is not called ``weight:DOMAIN``.
     where : mapping of str to value or sequence of values, optional
         Column of the table to what it must say: other rows are left out, and counted in a note.
     constants : mapping of str to str or number, optional
@@ -100,6 +103,7 @@ class ColumnMap:
     chance: Mapping[str, float] = field(default_factory=dict)
     n_items: Mapping[str, float] = field(default_factory=dict)
     own: Mapping[str, str] = field(default_factory=dict)
+    weights: Mapping[str, str] = field(default_factory=dict)
     where: Mapping[str, Any] = field(default_factory=dict)
     constants: Mapping[str, str | float] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)

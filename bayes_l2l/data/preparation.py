@@ -9,6 +9,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from bayes_l2l.data.columns import EVERY, RATE_UNITS, SIZE_UNITS, ColumnMap
+from bayes_l2l.data.mixtures import PREFIX
 from bayes_l2l.data.numerals import read_number
 from bayes_l2l.errors import did_you_mean
 from bayes_l2l.notes import Note
@@ -62,6 +63,13 @@ def prepare(
         made[names[name]] = [value] * len(frame)
     if made:
         frame = frame.assign(**made)
+    named = {column: PREFIX + domain for domain, column in columns.weights.items()}
+    faults += [
+        f"there is no column {column!r}, which {columns.source} names in [weights]{did_you_mean(column, frame.columns)}"
+        for column in named
+        if column not in frame
+    ]
+    frame = frame.rename(columns=named)
     for name, unit in columns.units.items():
         column = columns.evaluations[name][0] if name in columns.evaluations else names.get(name, name)
         if column in frame:

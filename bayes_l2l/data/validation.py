@@ -21,6 +21,7 @@ from bayes_l2l.data.columns import (
     SIZE_COLUMNS,
     ColumnMap,
 )
+from bayes_l2l.data.mixtures import weight_columns, weight_faults
 from bayes_l2l.data.preparation import name_own, prepare
 from bayes_l2l.data.rates import METRICS, RATES
 from bayes_l2l.data.sizes import POSSIBLE, impossible
@@ -107,6 +108,7 @@ def canonical(raw: RawTable, columns: ColumnMap, *, min_runs: int = 2) -> tuple[
         _make_missing(table)
         _check_runs(table, faults, min_runs)
         _check_units(table, found, faults)
+    faults += weight_faults(table.drop_duplicates(_ROW), table.drop_duplicates(_ROW)[_ROW])
     if faults:
         raise TableError(faults, table=raw.name)
     leading = [name for name in LONG_COLUMNS if name in table]
@@ -120,7 +122,7 @@ def points(raw: RawTable) -> pd.DataFrame:
     Parameters
     ----------
     raw : RawTable
-        With columns ``params, tokens`` and perhaps ``train_set, eval_set``.
+        With columns ``params, tokens`` and perhaps ``train_set, eval_set``, and weights of domains.
 
     Returns
     -------
@@ -132,7 +134,17 @@ def points(raw: RawTable) -> pd.DataFrame:
     TableError
         With all faults.
     """
-    return _sizes(raw, known=("train_set", "eval_set", "params", "tokens"), required=("params", "tokens"))
+    import pandas as pd
+
+    table = _sizes(raw, known=("train_set", "eval_set", "params", "tokens"), required=("params", "tokens"))
+    frame = raw.frame.reset_index(drop=True)
+    names = weight_columns(frame)
+    if not names:
+        return table
+    weights = frame[names].apply(typed) if raw.text else frame[names]
+    if faults := weight_faults(weights, pd.Series(list(raw.rows))):
+        raise TableError(faults, table=raw.name)
+    return table.join(weights.astype(float))
 
 
 def candidates(raw: RawTable) -> pd.DataFrame:
@@ -265,7 +277,7 @@ def _carried(frame: pd.DataFrame, columns: ColumnMap, found: Mapping[str, str], 
     if columns.keep is None:
         return others
     faults += [_absent(name, frame, f"which {columns.source} keeps") for name in columns.keep if name not in frame]
-    return [name for name in others if name in columns.keep]
+    return [name for name in others if name in columns.keep or name in weight_columns(others)]
 
 
 def _kept(frame: pd.DataFrame, carried: list[str], *, text: bool) -> pd.DataFrame:

@@ -54,12 +54,6 @@ class MixingLaw:
         moved = np.log(self.amount(weights)) - np.log(self.amount(self.reference[None]))
         return np.asarray((weights - self.reference) @ self.tilt.T).T - self.strength[:, None] * moved
 
-    def gradient(self, weights: Floats) -> Floats:
-        """Derivative of `log_effect` by the weights of one mixture (domain,), all above 0: shape (draw, domain)."""
-        power = self.power[:, None]
-        slope = self.worth * power * np.exp((power - 1) * np.log(weights))
-        return np.asarray(self.tilt - self.strength[:, None] * slope / self.amount(weights[None]))
-
 
 def raised(weights: Floats, power: Floats) -> Floats:
     """Weights (mixture,) to powers (draw,), shape (draw, mixture); 0 remains 0."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from bayes_l2l.data.mixtures import weight_columns
 from bayes_l2l.data.sizes import impossible, size_labels
 from bayes_l2l.display import SHOWN, as_html
 from bayes_l2l.errors import DataError, ForecastError
@@ -21,6 +22,7 @@ from bayes_l2l.posterior.draws import QUANTILES, parts, quantiles_of, summary
 from bayes_l2l.posterior.posterior import Posterior
 from bayes_l2l.prediction.averages import Weights, by_run, name_of, shares_of, weighted, weights_of
 from bayes_l2l.prediction.doubts import too_far, too_small
+from bayes_l2l.prediction.mixtures import named_mixtures, new_cells, untrained
 from bayes_l2l.prediction.optimum import optimal_points, optimal_sizes
 from bayes_l2l.structures.error_rate import at_chance, error_draws, metrics_of, predictor_of
 from bayes_l2l.structures.protocol import Kind, structure_of
@@ -226,7 +228,8 @@ def forecast(
     posterior : Posterior
         What is forecast from.
     points : pandas.DataFrame, optional
-        Columns params, tokens, and where not every fitted cell is meant train_set, eval_set.
+        Columns params, tokens, and where not every fitted cell is meant train_set, eval_set; of a model of mixtures
+        also weight:DOMAIN, of mixtures that need not have been trained.
     train_set, eval_set : str or sequence of str, optional
         Keep these; by default every fitted cell.
     params, tokens : float or sequence of float, optional
@@ -349,14 +352,18 @@ class _Asked:
             raise ForecastError("Say where to forecast: a table of points, or both params and tokens, or flops.")
         cells = named_cells(posterior, self.train_set, self.eval_set)
         if points is not None:
+            if structure_of(posterior.spec).of_mixtures:
+                points = named_mixtures(posterior, points)
             named = self.train_set is not None or self.eval_set is not None
+            cells = [*cells, *new_cells(posterior, points, self.eval_set)]
             wanted = _only(points, cells) if named else points
         elif flops is not None:
             budgets = _numbers(flops=flops)[0]
             wanted = _each([self._optimal(posterior, float(c), cells) for c in budgets])
         else:
             wanted = _at_size(cells, params=params, tokens=tokens)
-        return expand(wanted, cells=[*posterior.cells, *posterior.error_cells], max_flops=posterior.max_flops)
+        every = [*posterior.cells, *new_cells(posterior, wanted), *posterior.error_cells]
+        return expand(wanted, cells=every, max_flops=posterior.max_flops)
 
     def _optimal(self, posterior: Posterior, budget: float, cells: list[tuple[str, str]]) -> pd.DataFrame:
         """Points of every cell at its own optimum, or of the one run whose evaluations are averaged."""
@@ -504,7 +511,7 @@ def _notes(posterior: Posterior, at: pd.DataFrame, backtest: TrackRecord | None)
     else:
         largest = max(posterior.max_flops.values())
         notes = backtest.notes_on(through, model=posterior.spec.name, largest_fitted=largest)
-    notes = (*notes, *too_small(through, posterior.sweep.table))
+    notes = (*notes, *too_small(through, posterior.sweep.table), *untrained(posterior, at))
     if errors is None:
         return (*posterior.notes, *notes)
     of_errors = at[_is_error(posterior, at)]
@@ -606,5 +613,6 @@ def expand(points: pd.DataFrame, *, cells: Sequence[tuple[str, str]], max_flops:
         )
     flops = FLOPS_PER_PARAM_TOKEN * at["params"] * at["tokens"]
     at["flops"] = at["flops"].fillna(flops) if "flops" in at else flops
-    at["extrapolation"] = at["flops"] / at["train_set"].map(max_flops)
-    return at[[*_POINT, "flops", "extrapolation"]].reset_index(drop=True)
+    # What was never trained is as far out as from the largest run of all.
+    at["extrapolation"] = at["flops"] / at["train_set"].map(max_flops).fillna(max(max_flops.values()))
+    return at[[*_POINT, "flops", "extrapolation", *weight_columns(at)]].reset_index(drop=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bayes_l2l.cli.inputs import read_candidates
+from bayes_l2l.cli.inputs import read_bounds, read_candidates
 from bayes_l2l.cli.options import (
     FIT,
     KIND,
@@ -33,6 +33,7 @@ from bayes_l2l.cli.verdicts import status
         "choose fit.nc --eval-set hellaswag --flops 1e21",
         "choose fit.nc --eval-set piqa --params 3e9 --tokens 5e10 --pairs",
         "choose fit.nc --eval-set piqa --eval-set boolq --flops 1e21",
+        "choose fit.nc --over mixtures --eval-set pile_cc --params 1e9 --tokens 25e9 --bound github=0:0.1",
     ),
 )
 @FIT
@@ -41,6 +42,13 @@ from bayes_l2l.cli.verdicts import status
 @repeated("--train-set", metavar="NAME", help="training set to compare; repeated for others (all)")
 @SIZE
 @KIND
+@click.option(
+    "--over",
+    type=click.Choice(["training-sets", "mixtures"]),
+    default="training-sets",
+    help="what is chosen: a training set, or of a model of mixtures the best weights of domains (at an N and D)",
+)
+@repeated("--bound", metavar="DOMAIN=LOW:HIGH", help="weights that a mixture may have; repeated (up to the most fitted)")
 @click.option("--pairs", is_flag=True, help="the table of P(A better than B) instead")
 @click.option("--crossings", is_flag=True, help="the table of where sets overtake others instead")
 @QUANTILES
@@ -55,6 +63,8 @@ def choose(
     params: float | None,
     tokens: float | None,
     kind: str,
+    over: str,
+    bound: list[str] | None,
     pairs: bool,
     crossings: bool,
     quantiles: list[float] | None,
@@ -74,6 +84,17 @@ def choose(
     check_table(output, fit_file)
     check_picture(plot, fit_file)
     fit = load_fit(fit_file)
+    if over == "mixtures":
+        if params is None or tokens is None or pairs or crossings or plot or train_set:
+            raise click.UsageError("--over mixtures goes with --params and --tokens, and not with training sets")
+        best = fit.choose_mixture(
+            eval_set=eval_set, params=params, tokens=tokens, weights=weights, bounds=read_bounds(bound or [])
+        )
+        deliver(best.table(), output)
+        say_simulated(fit.sweep)
+        say(str(best))
+        say_notes(best.notes, fit, fit_file)
+        return status(fit)
     choice = fit.choose(
         eval_set=eval_set,
         flops=flops,
