@@ -326,9 +326,7 @@ class Fit(Posterior):
         DataError
             If an evaluation was not fitted.
         """
-        return best_mixture(
-            self, eval_set=eval_set, params=params, tokens=tokens, weights=weights, bounds=bounds
-        )
+        return best_mixture(self, eval_set=eval_set, params=params, tokens=tokens, weights=weights, bounds=bounds)
 
     def optimum(
         self,

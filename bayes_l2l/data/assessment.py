@@ -86,7 +86,8 @@ def assess(table: pd.DataFrame) -> tuple[Note, ...]:
         notes.append(Note("flops_mismatch", "warning", message, {"n_runs": len(off)}))
     # In one order, since sums of floats depend on theirs.
     sorted_losses = losses.sort_values(["train_set", "eval_set", "params", "tokens", "run_id"], ignore_index=True)
-    for found in (far_off, rising, not_nats, one_set_in_bits, repeated):
+    # What the losses of sets on all evaluations have in common, mixtures have by being good or bad.
+    for found in (far_off, rising, not_nats, *(() if mixed else (one_set_in_bits,)), repeated):
         notes += found(sorted_losses)
     return tuple(notes)
 

@@ -184,7 +184,9 @@ def _bounds(domains: Sequence[str], most: Floats, asked: Bounds) -> tuple[Floats
     low, high = np.zeros(len(domains)), most.copy()
     for name, (least, largest) in asked.items():
         if not 0 <= least <= largest <= 1:
-            raise ForecastError(f"The bounds of {name} must be parts of 1, the lower one first, not {least} to {largest}.")
+            raise ForecastError(
+                f"The bounds of {name} must be parts of 1, the lower one first, not {least} to {largest}."
+            )
         low[domains.index(name)], high[domains.index(name)] = least, largest
     if low.sum() > 1 or high.sum() < 1:
         raise ForecastError(

@@ -32,7 +32,9 @@ ELEMENTWISE: Final = (
     "Softplus", "Log1mexp", "Abs", "Maximum", "Minimum", "GammaLn", "Switch", "GT", "LT", "GE", "LE", "EQ",
     "Identity",
 )  # fmt: skip
-CODES: Final = {name: code for code, name in enumerate((*ELEMENTWISE, "Sum", "Gather", "Normal", "Offset", "Runs", "Dot"))}
+CODES: Final = {
+    name: code for code, name in enumerate((*ELEMENTWISE, "Sum", "Gather", "Normal", "Offset", "Runs", "Dot"))
+}
 (
     ADD, SUB, MUL, DIV, POW, NEG, SQR, SQRT, EXP, LOG, LOG1P, EXPM1, SIGMOID, SOFTPLUS,
     LOG1MEXP, ABS, MAX, MIN, GAMMALN, SWITCH, GT, LT, GE, LE, EQ, IDENTITY, SUM, GATHER, NORMAL, OFFSET, RUNS,

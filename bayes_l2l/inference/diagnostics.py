@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Final
 
 from bayes_l2l.errors import DataError
@@ -62,7 +63,7 @@ def diagnostics_of(posterior: xr.Dataset) -> xr.Dataset:
     # What is constant by the model (gamma of Chinchilla's form, c = 0) has no diagnostics.
     varying = [name for name, values in posterior.items() if float(values.max()) > float(values.min())]
     labels = [name for name, values in posterior.coords.items() if values.dims != (name,)]
-    drawn = posterior[varying].drop_vars(labels)
+    drawn = posterior[varying].drop_vars(labels, errors="ignore")
     # A chain that never moved has no variance: its R-hat is not a number, and is noted as one that is too large.
     with np.errstate(invalid="ignore", divide="ignore"):
         tables = [
@@ -288,8 +289,9 @@ def summary_table(posterior: Posterior, variables: Sequence[str] | None = None) 
         if name in found:
             of_all = found[name].reindex({along: draws[along]}) if along in found[name].dims else found[name]
             columns |= {str(k): of_all.sel(diagnostic=k) for k in found["diagnostic"].values}
-        labels = draws[along].values if along in draws[name].dims else [None]
-        each = {k: np.atleast_1d(v.to_numpy()) for k, v in columns.items()}
+        own = [draws[dim].values for dim in draws[name].dims[2:]]
+        labels = ["|".join(map(str, names)) for names in product(*own)] if own else [None]
+        each = {k: np.ravel(v.to_numpy()) for k, v in columns.items()}
         for i, label in enumerate(labels):
             rows.append({"variable": name, along: label} | {k: float(v[i]) for k, v in each.items()})
     return pd.DataFrame(rows).set_index(["variable", along])

@@ -125,7 +125,9 @@ def _dataset(file: Any, group: str) -> xr.Dataset:
     import h5py
     import xarray as xr
 
-    arrays, coordinates = {}, set[str]()
+    arrays: dict[str, xr.Variable] = {}
+    # Coordinates along which nothing was drawn are named by the group.
+    coordinates = set(str(_single(file[group].attrs.get("coordinates", ""))).split())
     for name, item in file[group].items():
         if not isinstance(item, h5py.Dataset) or bytes(item.attrs.get("NAME", b"")).startswith(_NO_VARIABLE):
             continue

@@ -231,7 +231,9 @@ def _log_likelihood(known: Mapping[str, Any], of: Mapping[str, Any], data: Mixtu
     return density
 
 
-def _at_size(of: Mapping[str, Any], known: Mapping[str, Any], at_reference: Any, floor: Any, s: int) -> dict[str, Any]:
+def _at_size(
+    of: Mapping[str, Any], known: Mapping[str, Any], at_reference: Any, floor: Any, s: int
+) -> dict[str, Any]:
     """Coefficients of the mixing law at a size, and the level of what is above the floor, with that of the reference."""
     import pytensor.tensor as pt
 
@@ -267,7 +269,11 @@ class Mixture(Structure[MixtureSpec, MixtureArrays]):
     def modules(self, spec: MixtureSpec, arrays: MixtureArrays) -> tuple[Module[MixtureArrays], ...]:
         build = partial(build_mixture, spec, arrays)
         reported = (*self.variables, *spec.likelihood.parameters)
-        return (Module(build, lambda runs, _: runs.arrays(), reported=reported, target_accept=0.8, directions=_DIRECTIONS),)
+        return (
+            Module(
+                build, lambda runs, _: runs.arrays(), reported=reported, target_accept=0.9, directions=_DIRECTIONS
+            ),
+        )
 
     @override
     def join(

@@ -48,7 +48,9 @@ from bayes_l2l.cli.verdicts import status
     default="training-sets",
     help="what is chosen: a training set, or of a model of mixtures the best weights of domains (at an N and D)",
 )
-@repeated("--bound", metavar="DOMAIN=LOW:HIGH", help="weights that a mixture may have; repeated (up to the most fitted)")
+@repeated(
+    "--bound", metavar="DOMAIN=LOW:HIGH", help="weights that a mixture may have; repeated (up to the most fitted)"
+)
 @click.option("--pairs", is_flag=True, help="the table of P(A better than B) instead")
 @click.option("--crossings", is_flag=True, help="the table of where sets overtake others instead")
 @QUANTILES
