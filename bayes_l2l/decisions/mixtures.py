@@ -242,7 +242,7 @@ class _Law:
             worth=np.stack([law.worth for law in laws], axis=1),
             tilt=np.stack([law.tilt for law in laws], axis=1),
             strength=np.stack([law.strength for law in laws], axis=1),
-            power=laws[0].power,
+            power=np.stack([law.power for law in laws], axis=1),
             reference=laws[0].reference,
             shares=np.array(list(shares.values())),
         )
@@ -262,11 +262,11 @@ class _Law:
     def value(self, weights: Floats) -> tuple[float, Floats]:
         """Mean over draws of the weighted loss of a mixture, and its derivative by the weights."""
         w = np.maximum(weights, _LEAST)
-        raised = w ** self.power[:, None]
-        amount = 1 + np.einsum("nej,nj->ne", self.worth, raised)
+        raised = w ** self.power[:, :, None]
+        amount = 1 + (self.worth * raised).sum(axis=2)
         part = self.above * np.exp(self.tilt @ (w - self.reference) - self.strength * np.log(amount))
         part = part * self.shares / len(part)
-        slope = self.worth * (self.power[:, None] * raised / w)[:, None]
+        slope = self.worth * self.power[:, :, None] * raised / w
         gradient = np.einsum("ne,nej->j", part, self.tilt) - np.einsum(
             "ne,nej->j", part * self.strength / amount, slope
         )

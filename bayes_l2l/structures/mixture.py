@@ -45,7 +45,6 @@ _MIXING: Final = ("floor", "worth", "power", "strength", "tilt")
 _CHANGES: Final = ("worth_change", "strength_change", "tilt_change", "scale_change")
 _NOISE: Final = ("residual_scale", "departure_scale", "weight_error", "size_effect_scale")
 _OF_DOMAINS: Final = ("worth", "tilt", "worth_change", "tilt_change")
-_OF_NONE: Final = ("share", "alpha_over_gamma", "beta_over_gamma", "power", "weight_error", "size_effect_scale")
 #: Domains and evaluations trade off along many directions, which the sampler is told.
 _DIRECTIONS: Final = 1000
 #: What is reported besides these, and in place of the first two.
@@ -120,7 +119,7 @@ class MixtureSpec(ModelSpec):
 
 
 def build_mixture(spec: MixtureSpec, data: MixtureArrays) -> pm.Model:
-    """Build the model.
+    """Build the model of one evaluation.
 
     Parameters
     ----------
@@ -145,7 +144,7 @@ def build_mixture(spec: MixtureSpec, data: MixtureArrays) -> pm.Model:
         known = {name: pm.Data(name, value) for name, value in data.arrays().items()}
 
         def value(name: str, prior: Prior) -> Any:
-            along = () if name in _OF_NONE else shape if name in _OF_DOMAINS else shape[:1]
+            along = shape if name in _OF_DOMAINS else shape[:1]
             drawn = pt.as_tensor(parameter(name, prior, effects, report=False))
             if prior.dims == ("eval_set",) and len(along) == 2:
                 drawn = drawn[:, None]
@@ -160,7 +159,7 @@ def build_mixture(spec: MixtureSpec, data: MixtureArrays) -> pm.Model:
         pm.Deterministic("reference_loss", pt.exp(of["log_reference"]), dims=("eval_set", "size"))
         nu = None
         for name, prior in spec.likelihood.parameters.items():
-            nu = pm.Deterministic(name, pt.as_tensor(parameter(name, prior, effects, report=False)))
+            nu = value(name, prior)
         pm.Potential("log_likelihood", _log_likelihood(known, of, data, nu))
     return model
 
@@ -181,9 +180,9 @@ def _log_reference(known: Mapping[str, Any], of: Mapping[str, Any], reference: t
         known["log_params"],
         known["log_tokens"],
         reference=reference,
-        share=of["share"],
-        alpha=of["alpha_over_gamma"],
-        beta=of["beta_over_gamma"],
+        share=of["share"][:, None],
+        alpha=of["alpha_over_gamma"][:, None],
+        beta=of["beta_over_gamma"][:, None],
     )
     law = pt.log(E[:, None] + K[:, None] * pt.exp(of["gamma"][:, None] * log_R))
     # Centred: the runs of a size know its level well.
@@ -194,9 +193,9 @@ def _log_likelihood(known: Mapping[str, Any], of: Mapping[str, Any], data: Mixtu
     """Log density of all losses; departures of mixtures are integrated out (a rank-one covariance)."""
     import pytensor.tensor as pt
 
-    raised = known["some"] * pt.exp(of["power"] * known["log_weights"])
-    at_reference = pt.exp(of["power"] * known["log_reference_weights"])
-    own = of["weight_error"] / (1 + pt.dot(of["worth"], raised))
+    raised = known["some"] * pt.exp(of["power"][0] * known["log_weights"])
+    at_reference = pt.exp(of["power"][0] * known["log_reference_weights"])
+    own = of["weight_error"][:, None] / (1 + pt.dot(of["worth"], raised))
     departure = of["departure_scale"][:, None] ** 2 + own**2
     floors = of["floor"][:, None] * pt.exp(below_both(pt.log(known["smallest"]), of["log_reference"]))
     sizes = [_at_size(of, known, at_reference, floors[:, s], s) for s in range(len(data.sizes))]
@@ -267,13 +266,20 @@ class Mixture(Structure[MixtureSpec, MixtureArrays]):
 
     @override
     def modules(self, spec: MixtureSpec, arrays: MixtureArrays) -> tuple[Module[MixtureArrays], ...]:
-        build = partial(build_mixture, spec, arrays)
+        # Evaluations share nothing but what is believed of them: each is sampled by itself, which is quick.
         reported = (*self.variables, *spec.likelihood.parameters)
-        return (
-            Module(
-                build, lambda runs, _: runs.arrays(), reported=reported, target_accept=0.9, directions=_DIRECTIONS
-            ),
-        )
+
+        def module(e: int) -> Module[MixtureArrays]:
+            return Module(
+                partial(build_mixture, spec, arrays.only(e)),
+                lambda runs, _: runs.only(e).arrays(),
+                reported=reported,
+                suffix=f"_{e}" if e else "",
+                target_accept=0.9,
+                directions=_DIRECTIONS,
+            )
+
+        return tuple(module(e) for e in range(len(arrays.evaluations)))
 
     @override
     def join(
@@ -285,8 +291,11 @@ class Mixture(Structure[MixtureSpec, MixtureArrays]):
         *,
         size: tuple[int, int],
     ) -> xr.Dataset:
+        import xarray as xr
+
         # Along cells, which are what can be forecast, nothing is drawn.
-        return drawn[0].rename(eval_set="evaluation").assign_coords(arrays.coordinates)
+        found = xr.concat(drawn, dim="eval_set").transpose("chain", "draw", "eval_set", ...)
+        return found.rename(eval_set="evaluation").assign_coords(arrays.coordinates)
 
     @override
     def losses(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -110,6 +110,12 @@ class MixtureArrays:
             observed=log.notna().to_numpy(dtype=float),
             noise=noise.fillna(0.0).to_numpy(),
         )
+
+    def only(self, evaluation: int) -> MixtureArrays:
+        """The same of one evaluation."""
+        one = slice(evaluation, evaluation + 1)
+        of_one = {name: getattr(self, name)[one] for name in ("evaluations", "loss", "observed", "noise")}
+        return replace(self, **of_one)
 
     @property
     def blocks(self) -> list[Block]:

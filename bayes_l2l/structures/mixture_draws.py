@@ -49,7 +49,7 @@ class Level:
         self.law = MixingLaw(
             worth=of["worth"][:, e] * np.exp(fold * of["worth_change"][:, e]),
             tilt=of["tilt"][:, e] + fold * of["tilt_change"][:, e],
-            power=of["power"],
+            power=of["power"][:, e],
             strength=of["strength"][:, e] * np.exp(fold * of["strength_change"][:, e]),
             reference=draws.data.reference,
         )
@@ -89,14 +89,14 @@ class MixtureDraws:
             log_N,
             log_D,
             reference=data.reference_size,
-            share=of["share"],
-            alpha=of["alpha_over_gamma"],
-            beta=of["beta_over_gamma"],
+            share=of["share"][:, e],
+            alpha=of["alpha_over_gamma"][:, e],
+            beta=of["beta_over_gamma"][:, e],
         )
         found = of["E"][:, e] + of["K"][:, e] * np.exp(of["gamma"][:, e] * log_R)
         if predictive:
             effect = self._rng(8, label, data.evaluations[e]).standard_normal(self.n)
-            found = found * np.exp(of["size_effect_scale"] * effect)
+            found = found * np.exp(of["size_effect_scale"][:, e] * effect)
         return found, found * floor / fitted
 
     def losses(self, at: pd.DataFrame, *, predictive: bool, noisy: bool = True) -> Floats:
@@ -143,7 +143,7 @@ class MixtureDraws:
         gain = 1 + prior * weight
         spread = np.ones(self.n)
         if "nu" in self.of:
-            nu, rng = self.of["nu"], self._rng(6, mixture, evaluation)
+            nu, rng = self.of["nu"][:, e], self._rng(6, mixture, evaluation)
             quadratic -= pull**2 * prior / gain
             spread = np.sqrt((nu + quadratic) / rng.chisquare(nu + len(seen)))
         return prior * pull / gain + np.sqrt(prior / gain) * spread * normal, spread
@@ -151,8 +151,8 @@ class MixtureDraws:
     def departure_scale(self, evaluation: str, weights: Floats) -> Floats:
         """Scale of what mixtures of weights (mixture, domain) depart by, shape (draw, mixture)."""
         e, of = self.data.evaluations.index(evaluation), self.of
-        law = MixingLaw(of["worth"][:, e], of["tilt"][:, e], of["power"], of["strength"][:, e], self.data.reference)
-        own = (of["weight_error"])[:, None] / law.amount(weights)
+        law = MixingLaw(of["worth"][:, e], of["tilt"][:, e], of["power"][:, e], of["strength"][:, e], self.data.reference)
+        own = of["weight_error"][:, [e]] / law.amount(weights)
         return np.asarray(np.hypot(of["departure_scale"][:, [e]], own))
 
     def _residual(self, run: int, e: int) -> tuple[Floats, Floats, Floats]:
