@@ -5,13 +5,13 @@
     python benchmarks/mixtures.py --fits FOLDER [--draws --tune --chains --seed --cores]
 
 The model `mixture` is fitted to 768 mixtures of 17 domains at 1M parameters and 64 of the 256 at 60M (drawn by seed
-0), and forecasts the 13 losses of the other 192 at 60M. Trees are LightGBM (1000 trees, learning rate 0.01, as RegMix
-has them), one an evaluation, with normal intervals of the standard deviation of five-fold residuals on the 64: "on 64"
-is fitted to weights and losses of the 64; "on 1M, mapped" to weights and losses of the 768, and a line from its
-out-of-fold predictions to the 64; "on measured 1M" is a line from the measured loss at 1M of the mixture, and trees of
-what it leaves on the 64 (more than RegMix does). CRPS is in percent of the loss. Results go to
-benchmarks/results/mixtures.{json,md}. The data lie in the folder that BAYES_L2L_DATA names; LightGBM is not needed by
-the package.
+0), and forecasts the 13 losses of the other 192 at 60M. Trees are LightGBM (1000 trees, learning rate 0.01, as
+RegMix has them), one an evaluation, with normal intervals of the standard deviation of five-fold residuals on the
+64: "on 64" is fitted to weights and losses of the 64; "on 1M, mapped" to weights and losses of the 768, and a line
+from its out-of-fold predictions to the 64; "on measured 1M" is a line from the measured loss at 1M of the mixture,
+and trees of what it leaves on the 64 (more than RegMix does). CRPS is in percent of the loss. Results go to
+benchmarks/results/mixtures.{json,md}. The data lie in the folder that BAYES_L2L_DATA names; LightGBM is not needed
+by the package.
 """
 
 from __future__ import annotations

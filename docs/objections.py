@@ -60,7 +60,7 @@ These notes are made from the draws.
 | `at_chance` | error rates of a task that no run has learned |
 | `far_extrapolation`, `tested`, `not_tested` | forecasts further out than backtests have gone, or how these did |
 | `far_below` | forecasts of runs far smaller than those of the fit |
-| `never_trained`, `beyond_mixtures` | forecasts of mixtures from weights alone, or with more of a domain than any that was fitted |
+| `never_trained`, `beyond_mixtures` | mixtures forecast from weights alone, or with more of a domain than fitted |
 | `shared_optimum`, `optimum_not_seen` | compute-optimal sizes that all sets share by the model, or no run surrounds |
 | `not_compared` | forecasts that not all models of a comparison made |
 | `no_loo`, `loo_not_trusted` | models of a comparison that cannot leave losses out, or not without fitting again |

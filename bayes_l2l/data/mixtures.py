@@ -98,8 +98,8 @@ def weights_of_sets(table: pd.DataFrame) -> tuple[list[str], list[str], npt.NDAr
     names = weight_columns(table)
     if not names:
         raise DataError(
-            "the table says of no training set what it is mixed of: add a column weight:DOMAIN for every domain (in a "
-            "mapping file: [weights]), or fit another model"
+            "the table says of no training set what it is mixed of: add a column weight:DOMAIN for every domain (in "
+            "a mapping file: [weights]), or fit another model"
         )
     of_set = table.groupby("train_set", sort=True)[names].first()
     if (lacking := of_set.isna().any(axis=1)).any():

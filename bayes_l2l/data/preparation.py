@@ -65,7 +65,8 @@ def prepare(
         frame = frame.assign(**made)
     named = {column: PREFIX + domain for domain, column in columns.weights.items()}
     faults += [
-        f"there is no column {column!r}, which {columns.source} names in [weights]{did_you_mean(column, frame.columns)}"
+        f"there is no column {column!r}, which {columns.source} names in [weights]"
+        f"{did_you_mean(column, frame.columns)}"
         for column in named
         if column not in frame
     ]

@@ -121,9 +121,9 @@ class BestMixture:
         return (
             f"lowest expected loss on {where} at {size['params']:.3g} parameters and {size['tokens']:.3g} tokens: "
             f"{', '.join(parts)}\n"
-            f"a run of it is forecast to reach {median:.3f} {unit} (90% {low:.3f} to {high:.3f}); it was never trained, "
-            f"and is better than the best mixture that was ({self.rival}) with probability {self.p_better:.2f}, by "
-            f"{self.gain.mean():.2g} {unit}"
+            f"a run of it is forecast to reach {median:.3f} {unit} (90% {low:.3f} to {high:.3f}); it was never "
+            f"trained, and is better than the best mixture that was ({self.rival}) with probability "
+            f"{self.p_better:.2f}, by {self.gain.mean():.2g} {unit}"
         )
 
 
@@ -144,8 +144,8 @@ def best_mixture(
 
     if not structure_of(fit.spec).of_mixtures:
         raise ForecastError(
-            f"Model {fit.spec.name!r} knows no weights of domains: fit the model of mixtures (model='mixture', --model "
-            "mixture) to a table with columns weight:DOMAIN."
+            f"Model {fit.spec.name!r} knows no weights of domains: fit the model of mixtures (model='mixture', "
+            "--model mixture) to a table with columns weight:DOMAIN."
         )
     shares = shares_of([eval_set] if isinstance(eval_set, str) else list(eval_set), weights)
     named_cells(fit, None, list(shares))
@@ -190,7 +190,8 @@ def _bounds(domains: Sequence[str], most: Floats, asked: Bounds) -> tuple[Floats
         low[domains.index(name)], high[domains.index(name)] = least, largest
     if low.sum() > 1 or high.sum() < 1:
         raise ForecastError(
-            f"No mixture is inside the bounds: the least weights sum to {low.sum():.3g}, the largest to {high.sum():.3g}."
+            f"No mixture is inside the bounds: the least weights sum to {low.sum():.3g}, the largest to "
+            f"{high.sum():.3g}."
         )
     return low, high
 

@@ -1,9 +1,9 @@
 """Mixing law: how the loss of a model depends on what its training set is mixed of.
 
 Of what a loss has above a floor, log(L - floor) = level - strength log amount(w) + tilt . w, relative to a reference
-mixture, where amount(w) = 1 + sum_j worth_j w_j^power is what the domains of the mixture are worth for the evaluation,
-over what is known without any of them. With strength 0 this is the data-mixing law of arXiv 2403.16952; with tilt 0
-a power law of an effective amount of data. It is convex in w, so that the best mixture is one.
+mixture, where amount(w) = 1 + sum_j worth_j w_j^power is what the domains of the mixture are worth for the
+evaluation, over what is known without any of them. With strength 0 this is the data-mixing law of arXiv 2403.16952;
+with tilt 0 a power law of an effective amount of data. It is convex in w, so that the best mixture is one.
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ def named_mixtures(posterior: Posterior, points: pd.DataFrame) -> pd.DataFrame:
         return points
     if unknown := [name for name in domains_of(points) if name not in known]:
         raise ForecastError(
-            f"The domain {unknown[0]!r} was not fitted{did_you_mean(unknown[0], known)}; fitted are {', '.join(known)}."
+            f"The domain {unknown[0]!r} was not fitted{did_you_mean(unknown[0], known)}; fitted are "
+            f"{', '.join(known)}."
         )
     values = points[given].astype(float).fillna(0.0)
     if faults := weight_faults(values, pd.Series([f"point {i + 1}" for i in range(len(points))])):
@@ -73,8 +74,8 @@ def _check(posterior: Posterior, named: pd.DataFrame) -> None:
     if off.any():
         name = named["train_set"][off].iloc[0]
         raise DataError(
-            f"The training set {name!r} was fitted with other weights: give a mixture that was never trained a name of "
-            "its own, or none."
+            f"The training set {name!r} was fitted with other weights: give a mixture that was never trained a name "
+            "of its own, or none."
         )
     of_name = named.groupby("train_set")[columns]
     if (several := (of_name.max() - of_name.min()).max(axis=1) > 0).any():

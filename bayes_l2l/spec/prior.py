@@ -35,7 +35,8 @@ FIXED: Final = "Fixed"
 #: What a prior's value may be passed through; the transform keeps a quantity inside its bounds.
 TRANSFORMS: Final = ("exp", "sigmoid", "below_one")
 #: Dimensions along which a prior may vary: cells, or one of the two names of a cell (crossed effects); ordered pairs
-#: of cells, or one of the names of the target, or the training set of the source; domains that training sets are mixed of.
+#: of cells, or one of the names of the target, or the training set of the source;
+#: domains that training sets are mixed of.
 DIMS: Final = ("cell", "pair", "train_set", "eval_set", "source_set", "domain")
 
 #: Values that distributions can have, but for those that say so themselves by ``lower`` and ``upper``.

@@ -1,9 +1,9 @@
 """Mixtures: training sets of known weights of domains, whose losses follow one mixing law for each evaluation.
 
-Every size has a level, the loss of a reference mixture, and levels follow a law of (N, D) up to an effect of the size.
-What mixtures change of it is a mixing law (`bayes_l2l.laws.mixing`) whose coefficients drift with log compute. A mixture
-departs from the law in what it is worth, at all sizes alike: its loss at one size tells of those at others. Departures
-are integrated out.
+Every size has a level, the loss of a reference mixture, and levels follow a law of (N, D) up to an effect of the
+size. What mixtures change of it is a mixing law (`bayes_l2l.laws.mixing`) whose coefficients drift with log compute.
+A mixture departs from the law in what it is worth, at all sizes alike: its loss at one size tells of those at others.
+Departures are integrated out.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
-import numpy as np
 from pydantic import AfterValidator, model_validator
 from pydantic.dataclasses import dataclass as validated
 from typing_extensions import override
@@ -103,8 +102,9 @@ class MixtureSpec(ModelSpec):
         Of the loss of the reference mixture: ``E_fraction``, ``excess``, ``gamma``, ``share``, ``alpha_over_gamma``,
         ``beta_over_gamma``, as in the joint model. Of the mixing law: ``floor`` (part of the smallest loss of a size
         that no mixture takes away), ``worth``, ``power``, ``strength``, ``tilt``, and ``worth_change``,
-        ``strength_change``, ``tilt_change``, ``scale_change``: how the logarithms of worth and strength, the tilt, and
-        the logarithm of the residual scale change with a hundredfold compute. A number in place of a prior holds a quantity there.
+        ``strength_change``, ``tilt_change``, ``scale_change``: how the logarithms of worth and strength, the tilt,
+        and the logarithm of the residual scale change with a hundredfold compute. A number in place of a prior holds
+        a quantity there.
     likelihood : MixtureLikelihood
         How mixtures and runs deviate from it.
     """
@@ -233,7 +233,7 @@ def _log_likelihood(known: Mapping[str, Any], of: Mapping[str, Any], data: Mixtu
 def _at_size(
     of: Mapping[str, Any], known: Mapping[str, Any], at_reference: Any, floor: Any, s: int
 ) -> dict[str, Any]:
-    """Coefficients of the mixing law at a size, and the level of what is above the floor, with that of the reference."""
+    """Coefficients of the mixing law at a size, and the level of what is above the floor, with the reference's."""
     import pytensor.tensor as pt
 
     fold = known["folds"][s]
@@ -322,6 +322,4 @@ class Mixture(Structure[MixtureSpec, MixtureArrays]):
 
     @override
     def describe(self, spec: MixtureSpec) -> list[str]:
-        return [
-            "A mixture that was never trained is forecast from its weights, with what mixtures depart by from the law."
-        ]
+        return ["A mixture that was never trained is forecast from its weights, with what mixtures depart by."]

@@ -151,7 +151,9 @@ class MixtureDraws:
     def departure_scale(self, evaluation: str, weights: Floats) -> Floats:
         """Scale of what mixtures of weights (mixture, domain) depart by, shape (draw, mixture)."""
         e, of = self.data.evaluations.index(evaluation), self.of
-        law = MixingLaw(of["worth"][:, e], of["tilt"][:, e], of["power"][:, e], of["strength"][:, e], self.data.reference)
+        law = MixingLaw(
+            of["worth"][:, e], of["tilt"][:, e], of["power"][:, e], of["strength"][:, e], self.data.reference
+        )
         own = of["weight_error"][:, [e]] / law.amount(weights)
         return np.asarray(np.hypot(of["departure_scale"][:, [e]], own))
 

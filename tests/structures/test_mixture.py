@@ -147,10 +147,14 @@ def test_the_best_mixture_is_the_best_and_within_bounds(file, fit, capsys):
     others = others[(others[:, 2] >= 0.1) & (others[:, 2] <= 0.2) & (others <= best.high).all(axis=1)]
     both = np.vstack([best.weights, others])
     levels = [draws.level(name, SIZES[1], predictive=False) for name in EVALUATIONS]
-    mean = sum(w * lv.loss(lv.law.log_effect(both)).mean(axis=0) for w, lv in zip((2 / 3, 1 / 3), levels, strict=True))
+    mean = sum(
+        w * lv.loss(lv.law.log_effect(both)).mean(axis=0) for w, lv in zip((2 / 3, 1 / 3), levels, strict=True)
+    )
     assert mean[0] <= mean[1:].min() + 1e-3
     assert ((best.each >= best.low - 1e-9) & (best.each <= best.high + 1e-9)).all()
-    command = f"choose {file} --over mixtures --eval-set code_val --eval-set web_val --weights 2,1 --bound books=0.1:0.2"
+    command = (
+        f"choose {file} --over mixtures --eval-set code_val --eval-set web_val --weights 2,1 --bound books=0.1:0.2"
+    )
     main(shlex.split(f"{command} --params 1e8 --tokens 1e10"))
     shown = capsys.readouterr()
     pd.testing.assert_frame_equal(table(shown.out), best.table(), rtol=1e-6, check_dtype=False)
