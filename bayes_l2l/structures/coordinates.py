@@ -1,8 +1,9 @@
 """Coordinates: in what NUTS samples a random variable where PyMC's own choice leaves the posterior curved.
 
-Losses know the curvature of a law, to which E/(L - E), the finite-training correction c and the exponents of R add up:
-draws lie on a ridge that is straight in these and bent in their logarithms. Near the bounds the losses say little, and
-the priors, which are of the logarithms, much. So both coordinates are linear above and logarithmic below: softplus.
+Losses know the curvature of a law, to which E/(L - E), the finite-training correction c and the exponents of R
+add up: draws lie on a ridge that is straight in these and bent in their logarithms. Near the bounds the losses say
+little, and the priors, which are of the logarithms, much. So both coordinates are softplus: linear above, logarithmic
+below.
 """
 
 from __future__ import annotations
