@@ -1,11 +1,13 @@
 """What public studies say of the joint model's priors, and how well it forecasts them, as a command.
 
-``learn`` chooses the means of the priors that no single study determines: E over the smallest loss, the correction of
-short runs c, and the discrepancy of small runs. Every study is fitted with wide priors, as its owners had it and cut
-at a quarter and a twelfth of its largest compute, and its draws are reweighted to every candidate. A candidate's
-score is the log score of what the forecast losses of a fold have in common, averaged over folds and then over
-studies; each study is then forecast with what was chosen without it. Nothing beyond the sweeps of arXiv 2411.12925
-and arXiv 2403.08540 is looked at: they take part with cuts inside them. ``score`` fits the model as it is shipped
+``learn`` compares means of the priors that no single study determines: E over the smallest loss, the exponent gamma,
+the correction of short runs c, and the discrepancy of small runs. Every study is fitted with wide priors, as its
+owners had it and cut at a quarter and a twelfth of its largest compute, and its draws are reweighted to every
+candidate. Of a candidate there are the log score of what the forecast losses of a fold have in common, averaged over
+folds and then over studies, and the log evidence, by which the fitted losses are likelier than by the wide priors,
+averaged over folds and summed over studies; each study is then forecast with what has the best log score without it.
+Nothing beyond the sweeps of arXiv 2411.12925 and arXiv 2403.08540 is looked at: they take part with cuts inside them.
+``score`` fits the model as it is shipped
 beside both bootstraps::
 
     python benchmarks/studies.py learn --work FOLDER
@@ -49,14 +51,19 @@ MODEL = Path("models/joint.toml")
 CUTS = (4.0, 12.0)
 #: A forecast of the runs that a study's owners kept for last counts twice as much as one inside them.
 ASK, HINDCAST = 1.0, 0.5
-#: Candidates: mean of the discrepancy, of the logit of E over the smallest loss; mean and sd of c.
-MEANS = (0.0, -0.75, -1.5)
+#: Candidates: mean of the discrepancy; mean of the logit of E over the smallest loss; mean and sd of log gamma and c.
+MEANS = (0.0, -0.75)
 LOGITS = (0.0, -0.6, -0.8, -1.0, -1.2)
+EXPONENTS = ((-0.4, 0.35), (-0.55, 0.4), (-0.7, 0.45), (-0.85, 0.45))
 TRANSIENTS = ((0.03, 0.04), (0.06, 0.03), (0.07, 0.025), (0.08, 0.03))
-#: Standard deviation of the logit: of the candidates, and of wide fits; c of wide fits.
-SPREAD, WIDE, WIDE_TRANSIENT = 0.8, (-0.5, 1.5), (0.03, 0.04)
+#: Standard deviation of the logit of candidates.
+SPREAD = 0.8
+#: Means and standard deviations in wide fits: of the logit, c, and the logarithms of gamma and of the exponents of R,
+#: of which the candidates have those of the model file.
+WIDE = {"logit": (-0.5, 1.5), "lgamma": (-0.4, 0.7), "a": (-0.7, 0.8), "b": (-0.8, 0.8), "c": (0.03, 0.04)}
+FIXED = {"a": (-0.7, 0.4), "b": (-0.8, 0.4)}
 #: Standard deviations of effects of evaluations, training sets and cells in wide fits, where they are fixed.
-EFFECTS = (0.35, 0.2, 0.2)
+EFFECTS = {"logit": (0.35, 0.2, 0.2), "lgamma": (0.2, 0.135, 0.135)}
 
 
 @dataclass(frozen=True, order=True)
@@ -65,11 +72,17 @@ class Candidate:
 
     discrepancy_mean: float
     logit: float
+    exponent: tuple[float, float]
     transient: tuple[float, float]
 
+    @property
+    def priors(self) -> dict[str, tuple[float, float]]:
+        """Mean and standard deviation of what wide fits have drawn."""
+        return {"logit": (self.logit, SPREAD), "lgamma": self.exponent, "c": self.transient, **FIXED}
 
-#: As the model file was before.
-BEFORE = Candidate(0.0, 0.0, WIDE_TRANSIENT)
+
+#: As the model file was at first.
+BEFORE = Candidate(0.0, 0.0, (-0.4, 0.35), (0.03, 0.04))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -156,40 +169,56 @@ def _asked(table: pd.DataFrame, which: Any) -> pd.DataFrame:
 def wide(mean: float) -> dict[str, Any]:
     """The joint model with wide priors of what is learned, at a mean of the discrepancy."""
     record = tomllib.loads(MODEL.read_text(encoding="utf-8"))
-    normal = [{"dist": "Normal", "kwargs": {"mu": WIDE[0], "sigma": WIDE[1]}}]
-    for dim, sigma in zip(("eval_set", "train_set"), EFFECTS, strict=False):
-        normal.append({"dist": "Normal", "dims": dim, "kwargs": {"mu": 0.0, "sigma": sigma}})
-    record["priors"]["E_fraction"]["kwargs"] = {"mu": normal, "sigma": EFFECTS[-1]}
-    record["priors"]["c"]["kwargs"] |= {"mu": WIDE_TRANSIENT[0], "sigma": WIDE_TRANSIENT[1]}
+    priors = record["priors"]
+    for name, quantity in (("E_fraction", "logit"), ("gamma", "lgamma")):
+        *effects, of_cell = EFFECTS[quantity]
+        normal = [_prior(*WIDE[quantity])]
+        normal += [
+            _prior(0.0, sd) | {"dims": dim} for dim, sd in zip(("eval_set", "train_set"), effects, strict=True)
+        ]
+        priors[name]["kwargs"] = {"mu": normal, "sigma": of_cell}
+    for name, quantity in (("alpha_over_gamma", "a"), ("beta_over_gamma", "b"), ("c", "c")):
+        priors[name]["kwargs"] |= _prior(*WIDE[quantity])["kwargs"]
     record["likelihood"]["discrepancy"]["mean"] = mean
     return record
+
+
+def _prior(mean: float, sd: float) -> dict[str, Any]:
+    return {"dist": "Normal", "kwargs": {"mu": mean, "sigma": sd}}
 
 
 @dataclass(frozen=True, eq=False)
 class WideFit:
     """Draws of a fold by the wide model: what is reweighted, and the log of every forecast over the actual loss."""
 
-    logit: Floats
-    c: Floats
+    drawn: dict[str, Floats]
     off: Floats
-    spread: float
+    of_mean: bool
 
-    def weights(self, candidate: Candidate) -> Floats:
-        """Weights of the draws under a candidate, which add up to one."""
-        log_weight = _normal(self.logit, candidate.logit, np.hypot(SPREAD, self.spread))
-        log_weight -= _normal(self.logit, WIDE[0], np.hypot(WIDE[1], self.spread))
-        log_weight += _normal(self.c, *candidate.transient) - _normal(self.c, *WIDE_TRANSIENT)
-        weight = np.exp(log_weight - log_weight.max())
-        return np.asarray(weight / weight.sum())
+    def log_ratio(self, candidate: Candidate) -> Floats:
+        """Logarithm of a candidate's prior density over the wide one, of every draw."""
+        ratio = np.zeros(len(self.off))
+        for name, (mean, sd) in candidate.priors.items():
+            wide_mean, wide_sd = WIDE[name]
+            # Of a single cell what is drawn is the sum of the mean and all effects.
+            own = 0.0 if self.of_mean else float(np.linalg.norm(EFFECTS.get(name, 0.0)))
+            ratio += _normal(self.drawn[name], mean, np.hypot(sd, own))
+            ratio -= _normal(self.drawn[name], wide_mean, np.hypot(wide_sd, own))
+        return ratio
 
     def scores(self, candidate: Candidate) -> dict[str, float]:
-        """Log score and PIT of what the losses have in common, and mean CRPS in percent."""
-        places = np.searchsorted(np.cumsum(self.weights(candidate)), (np.arange(500) + 0.5) / 500)
+        """Log score and PIT of what the losses have in common, mean CRPS in percent, and log of the evidence."""
+        ratio = self.log_ratio(candidate)
+        weight = np.exp(ratio - ratio.max())
+        places = np.searchsorted(np.cumsum(weight / weight.sum()), (np.arange(500) + 0.5) / 500)
         off = self.off[np.minimum(places, len(self.off) - 1)]
         common = off.mean(axis=1)
         mean, sd = common.mean(), common.std() + 1e-4
         crps = 100 * float(np.mean(crps_draws(np.exp(off), np.ones(off.shape[1]))))
-        return {"log": float(-0.5 * (mean / sd) ** 2 - np.log(sd)), "pit": float((common < 0).mean()), "crps": crps}
+        return {
+            "log": float(-0.5 * (mean / sd) ** 2 - np.log(sd)), "pit": float((common < 0).mean()), "crps": crps,
+            "evidence": float(np.log(weight.mean()) + ratio.max()),
+        }  # fmt: skip
 
 
 def _normal(x: Floats, mean: float, sd: float) -> Floats:
@@ -199,18 +228,23 @@ def _normal(x: Floats, mean: float, sd: float) -> Floats:
 def wide_fit(fitted: pd.DataFrame, asked: pd.DataFrame, mean: float, kept: Path) -> WideFit:
     """Fit a fold, or take what is kept of it."""
     if not kept.is_file():
-        fit = l2l.fit(l2l.Sweep.from_table(fitted), model=wide(mean), draws=1000, tune=700, random_seed=1)
+        fit = l2l.fit(l2l.Sweep.from_table(fitted), model=wide(mean), draws=1000, random_seed=1)
         posterior = stacked(fit.posterior)
         of_mean = "E_fraction_mu" in posterior
-        fraction = posterior["E_fraction"].isel(cell=0).to_numpy()
-        logit = posterior["E_fraction_mu"].to_numpy() if of_mean else np.log(fraction / (1 - fraction))
+        first = posterior.isel(cell=0)
+        fraction = first["E_fraction"].to_numpy()
+        drawn = {
+            "logit": posterior["E_fraction_mu"].to_numpy() if of_mean else np.log(fraction / (1 - fraction)),
+            "lgamma": posterior["gamma_mu"].to_numpy() if of_mean else np.log(first["gamma"].to_numpy()),
+            "a": np.log(posterior["alpha_over_gamma"].to_numpy()),
+            "b": np.log(posterior["beta_over_gamma"].to_numpy()),
+            "c": first["c"].to_numpy(),
+        }
         off = np.log(fit.forecast(asked[POINT]).draws / asked["loss"].to_numpy())
-        # Of a single cell what is drawn is the sum of the mean and all effects.
-        spread = 0.0 if of_mean else float(np.linalg.norm(EFFECTS))
         kept.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(kept, logit=logit, c=posterior["c"].isel(cell=0).to_numpy(), off=off, spread=spread)
+        np.savez(kept, off=off, of_mean=of_mean, **drawn)
     stored = np.load(kept)
-    return WideFit(stored["logit"], stored["c"], stored["off"], float(stored["spread"]))
+    return WideFit({name: stored[name] for name in WIDE}, stored["off"], bool(stored["of_mean"]))
 
 
 def learn(work: Path) -> dict[str, Any]:
@@ -218,10 +252,11 @@ def learn(work: Path) -> dict[str, Any]:
     found: dict[Candidate, dict[str, dict[str, dict[str, float]]]] = {}
     for (name, fold, fitted, asked), mean in product(list(folds()), MEANS):
         one = wide_fit(fitted, asked, mean, work / f"{name}, {fold}, {mean:g}.npz")
-        for logit, transient in product(LOGITS, TRANSIENTS):
-            candidate = Candidate(mean, logit, transient)
+        for rest in product(LOGITS, EXPONENTS, TRANSIENTS):
+            candidate = Candidate(mean, *rest)
             found.setdefault(candidate, {}).setdefault(name, {})[fold] = one.scores(candidate)
-    score = pd.DataFrame({candidate: {n: _log_score(of) for n, of in by.items()} for candidate, by in found.items()})
+    score = _by_study(found, "log")
+    evidence = _by_study(found, "evidence").sum()
     rows = []
     for name in score.index:
         chosen = score.drop(index=name).mean().idxmax()
@@ -230,18 +265,26 @@ def learn(work: Path) -> dict[str, Any]:
             "folds": found[chosen][name],
         })  # fmt: skip
     means = score.mean().sort_values(ascending=False)
-    best = [{**_named(candidate), "log": float(mean)} for candidate, mean in means.head(8).items()]
-    return {"best": best, "before": float(means[BEFORE]), "left_out": rows}
+    best = [{**_named(one), "log": float(means[one]), "evidence": float(evidence[one])} for one in means.index]
+    return {"candidates": best, "before": _named(BEFORE), "left_out": rows}
 
 
-def _log_score(folds_of: Mapping[str, Mapping[str, float]]) -> float:
-    weight = [ASK if fold == "ask" else HINDCAST for fold in folds_of]
-    return float(np.average([one["log"] for one in folds_of.values()], weights=weight))
+def _by_study(found: Mapping[Candidate, Mapping[str, Mapping[str, Mapping[str, float]]]], what: str) -> pd.DataFrame:
+    """Mean of a score over the folds of every study (rows), for every candidate."""
+
+    def mean(folds_of: Mapping[str, Mapping[str, float]]) -> float:
+        weight = [ASK if fold == "ask" else HINDCAST for fold in folds_of]
+        return float(np.average([one[what] for one in folds_of.values()], weights=weight))
+
+    return pd.DataFrame({one: {study: mean(of) for study, of in by.items()} for one, by in found.items()})
 
 
 def _named(candidate: Candidate) -> dict[str, Any]:
-    mean, sd = candidate.transient
-    return {"discrepancy mean": candidate.discrepancy_mean, "logit": candidate.logit, "c": mean, "sd of c": sd}
+    (gamma, gamma_sd), (c, c_sd) = candidate.exponent, candidate.transient
+    return {
+        "discrepancy mean": candidate.discrepancy_mean, "logit": candidate.logit, "log gamma": gamma,
+        "sd of log gamma": gamma_sd, "c": c, "sd of c": c_sd,
+    }  # fmt: skip
 
 
 # Scoring
@@ -324,28 +367,50 @@ def _score_page(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+#: Columns of a candidate: its name, and the heading.
+COLUMNS = {
+    "discrepancy mean": "mean of the discrepancy", "logit": "logit of E_fraction", "log gamma": "log gamma",
+    "sd of log gamma": "its sd", "c": "c", "sd of c": "its sd",
+}  # fmt: skip
+#: Candidates that are shown.
+SHOWN = 8
+
+
 def _learn_page(found: Mapping[str, Any]) -> str:
+    head = f"| {' | '.join(COLUMNS.values())} |"
+    table = pd.DataFrame(found["candidates"])
     lines = [
         "## What the studies choose", "",
-        "Log score of what forecasts of a fold have in common, mean of all studies.", "",
-        "| mean of the discrepancy | logit of E_fraction | c | sd of c | log score |", "|---|---|---|---|---|",
+        "Log score of what forecasts of a fold have in common, mean of all studies, and log evidence, their sum,",
+        "beside that of the wide priors: the best by either, the model file at first, and the model file.", "",
+        f"{head} log score | log evidence |", f"|{'---|' * (len(COLUMNS) + 2)}",
     ]  # fmt: skip
-    for row in found["best"]:
-        chosen = (row[name] for name in ("discrepancy mean", "logit", "c", "sd of c"))
-        lines.append(f"| {' | '.join(f'{value:g}' for value in chosen)} | {row['log']:.3f} |")
+    named = (found["before"], _shipped())
+    shown = [table[(table[list(COLUMNS)] == pd.Series(one)[list(COLUMNS)]).all(axis=1)] for one in named]
+    best = [table.nlargest(SHOWN // 2, by) for by in ("log", "evidence")]
+    for _, row in pd.concat([*best, *shown[::-1]]).drop_duplicates().iterrows():
+        lines.append(f"| {_cells(row)} | {row['log']:.3f} | {row['evidence']:.1f} |")
     lines += [
-        "", f"Before, with 0, 0 and 0.03 (0.04): {found['before']:.3f}.", "",
-        "Every study with what the others choose:", "",
-        "| study | mean of the discrepancy | logit | c | log score | before | CRPS by fold |",
-        "|---|---|---|---|---|---|---|",
+        "", "Every study with what has the best log score in the others:", "",
+        f"| study {head} log score | at first | CRPS by fold |", f"|{'---|' * (len(COLUMNS) + 4)}",
     ]  # fmt: skip
     for row in found["left_out"]:
         crps = ", ".join(f"{fold} {one['crps']:.2f}" for fold, one in row["folds"].items())
-        lines.append(
-            f"| {row['study']} | {row['discrepancy mean']:g} | {row['logit']:g} | {row['c']:g} | {row['log']:.2f} | "
-            f"{row['before']:.2f} | {crps} |"
-        )
+        lines.append(f"| {row['study']} | {_cells(row)} | {row['log']:.2f} | {row['before']:.2f} | {crps} |")
     return "\n".join([*lines, ""])
+
+
+def _cells(row: Mapping[str, Any]) -> str:
+    return " | ".join(f"{row[name]:g}" for name in COLUMNS)
+
+
+def _shipped() -> dict[str, Any]:
+    """The candidate that the model file is."""
+    record = tomllib.loads(MODEL.read_text(encoding="utf-8"))
+    priors = record["priors"]
+    logit, gamma = (priors[name]["kwargs"]["mu"][0]["kwargs"] for name in ("E_fraction", "gamma"))
+    exponent, c = ((of["mu"], of["sigma"]) for of in (gamma, priors["c"]["kwargs"]))
+    return _named(Candidate(record["likelihood"]["discrepancy"]["mean"], logit["mu"], exponent, c))
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ These notes are made from the draws.
 | `outlying_runs` | losses that lie six robust standard deviations off the law of their cell; the run is named |
 | `E_not_identified` | the irreducible entropy is hardly known: forecasts far out rest on its prior |
 | `rhat`, `ess`, `divergences`, `bfmi`, `interrupted` | chains that disagree, few draws, corners not explored |
+| `thinned` | chains that had to be longer than asked for, of which one draw of so many is kept |
 | `approximate`, `several_modes` | draws of method `laplace`, what they are worth, and modes between which it weighs |
 | `below_fitted` | a forecast from losses (`given`) below every fitted one |
 | `at_chance` | error rates of a task that no run has learned |

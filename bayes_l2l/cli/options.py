@@ -204,7 +204,7 @@ SAMPLING: Final = together(
         help="Markov chains, or at once an approximation that is refused where it is bad (nuts)",
     ),
     click.option("--draws", type=count, metavar="N", help="draws a chain that are kept (1000)"),
-    click.option("--tune", type=count, metavar="N", help="draws a chain for adaptation (1000)"),
+    click.option("--tune", type=count, metavar="N", help="draws a chain for adaptation (500)"),
     click.option("--chains", type=count, metavar="N", help="chains (4)"),
     click.option("--seed", "random_seed", type=seed, metavar="N", help="the same seed gives the same draws (0)"),
 )

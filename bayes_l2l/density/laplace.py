@@ -40,7 +40,7 @@ _NEAR: Final = 0.3
 _CHECKED: Final = 16
 _FAR: Final = 5.0
 #: Other starts: bounded parameters, by PyMC's ending of their names, near a bound on their unconstrained scale,
-_BOUNDED: Final = "_interval__"
+_BOUNDED: Final = ("_interval__", "_between__")
 _AT_BOUND: Final = 8.0
 #: and so many scattered about the start.
 _SCATTERED: Final = 2

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bayes_l2l.errors import ApproximationError, DataError
+from bayes_l2l.inference.diagnostics import settings_to_pass
 from bayes_l2l.inference.importance import run_importance
 from bayes_l2l.inference.nuts import run_nuts, run_prior
 from bayes_l2l.inference.stages import stage
@@ -120,7 +121,9 @@ class CompiledModel:
             if kept.method == "laplace":
                 posterior, stats = run_importance(density, kept, what=what, stage=at)
             else:
-                posterior, stats = run_nuts(module, density, given[-1], kept, what=what, stage=at)
+                posterior, stats = self._chains(
+                    partial(run_nuts, module, density, given[-1], what=what, stage=at), kept
+                )
             kept = replace(kept, chains=posterior.sizes["chain"], draws=posterior.sizes["draw"])
             drawn.append(posterior)
             statistics.append(stats.rename({str(v): f"{v}{module.suffix}" for v in stats.data_vars}))
@@ -131,6 +134,18 @@ class CompiledModel:
         statistics = [stats.isel(same).assign_coords(drawn[0][[*size]].coords) for stats in statistics]
         found = self.structure.join(self.spec, arrays, drawn, given, size=(size["chain"], size["draw"]))
         return found, xr.merge(statistics) if statistics else xr.Dataset()
+
+    @staticmethod
+    def _chains(draw: Callable[..., tuple[xr.Dataset, xr.Dataset]], settings: SamplerSettings) -> Any:
+        """Draws of a module by NUTS, and their statistics: once more where that is needed to pass the bars."""
+        posterior, stats = draw(settings)
+        stricter = settings_to_pass(posterior, stats, settings)
+        if stricter is not settings:
+            again = draw(stricter)
+            # What was drawn at first is whole where the second time was interrupted.
+            if again[0].sizes == posterior.sizes:
+                posterior, stats = again[0], again[1].assign(thin=stricter.thin)
+        return posterior, stats
 
     def _density(self, place: int, module: Any, arrays: dict[str, Any], said: str, settings: SamplerSettings) -> Any:
         """Log density of a module, as the method needs it; whoever listens is told."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from typing import TYPE_CHECKING, Final
+
+import numpy as np
 
 from bayes_l2l.errors import DataError
 from bayes_l2l.notes import Note, Severity
@@ -24,6 +28,13 @@ _BAD_RHAT: Final = 1.05
 _BAD_ESS: Final = 100
 #: Part of the draws that may diverge before the fit is not to be trusted.
 _FEW_DIVERGENCES: Final = 0.001
+#: Chains of at least this many draws in all are to pass the bars, and are made longer if they do not: so that they
+#: would be worth this many times `MIN_ESS`, but no more than so many times as long.
+_ENOUGH_DRAWS: Final = 4000
+_SPARE: Final = 2.0
+_LONGEST: Final = 10
+#: Part of the trajectories' mean rejection that is left where draws diverged.
+_SHORTER: Final = 0.3
 #: Kinds of diagnostics, and whether the largest is the worst: of chains, and of importance draws.
 _KINDS: Final = {"rhat": True, "ess_bulk": False, "ess_tail": False, "khat": True, "ess": False}
 _OF_CHAINS: Final = ("rhat", "ess_bulk", "ess_tail")
@@ -47,17 +58,47 @@ def diagnose(posterior: xr.Dataset, stats: xr.Dataset, settings: SamplerSettings
     diagnostics : xarray.Dataset
         R-hat, bulk and tail effective sample size along ``diagnostic``.
     notes : list of Note
-        Codes ``rhat``, ``ess``, ``divergences``, ``bfmi``, ``interrupted``.
+        Codes ``rhat``, ``ess``, ``divergences``, ``bfmi``, ``interrupted``, ``thinned``.
     """
     found = diagnostics_of(posterior)
     notes = [_interrupted(posterior.sizes["draw"], settings), *_mixing(found), _diverged(stats), _energy(stats)]
+    notes.append(_thinned(stats, settings))
     return found, [note for note in notes if note is not None]
+
+
+def settings_to_pass(posterior: xr.Dataset, stats: xr.Dataset, settings: SamplerSettings) -> SamplerSettings:
+    """Settings with which chains that miss a bar can be expected to pass it.
+
+    Parameters
+    ----------
+    posterior, stats : xarray.Dataset
+        Of one module.
+    settings : SamplerSettings
+        That they were drawn with.
+
+    Returns
+    -------
+    SamplerSettings
+        Longer chains, thinned, where R-hat or the effective sample size misses; shorter steps where draws diverged.
+        The same where the bars are passed, and where they cannot be: chains were interrupted, or few draws asked for.
+    """
+    complete = posterior.sizes["draw"] == settings.draws and posterior.sizes["chain"] == settings.chains
+    if not complete or settings.draws * settings.chains < _ENOUGH_DRAWS:
+        return settings
+    found = diagnostics_of(posterior)
+    rhat = max((float(values.sel(diagnostic="rhat").max()) for values in found.values()), default=1.0)
+    ess = min((float(values.sel(diagnostic="ess_bulk").min()) for values in found.values()), default=np.inf)
+    if rhat >= MAX_RHAT or ess < MIN_ESS:
+        longer = min(max(math.ceil(_SPARE * MIN_ESS / ess), 2), _LONGEST)
+        settings = replace(settings, thin=settings.thin * longer)
+    if divergences(stats)[0]:
+        settings = replace(settings, target_accept=1 - (1 - settings.target_accept) * _SHORTER)
+    return settings
 
 
 def diagnostics_of(posterior: xr.Dataset) -> xr.Dataset:
     """R-hat, bulk and tail effective sample size of every quantity that varies, along ``diagnostic``."""
     import arviz_stats
-    import numpy as np
     import xarray as xr
 
     # What is constant by the model (gamma of Chinchilla's form, c = 0) has no diagnostics.
@@ -89,8 +130,6 @@ def worst(diagnostics: xr.Dataset) -> dict[str, tuple[str, float]]:
         By kind, ``"rhat"``, ``"ess_bulk"``, ``"ess_tail"``, or of method "laplace" ``"khat"``, ``"ess"``: name and
         value, not a number where one is not.
     """
-    import numpy as np
-
     found = {}
     for kind in map(str, diagnostics["diagnostic"].values):
         values = by_variable(diagnostics, kind)
@@ -182,6 +221,14 @@ def divergences(stats: xr.Dataset) -> tuple[int, int]:
     return sum(int(values.sum()) for values in of_modules), sum(values.size for values in of_modules)
 
 
+def _thinned(stats: xr.Dataset, settings: SamplerSettings) -> Note | None:
+    thin = max((int(values) for name, values in stats.items() if str(name).startswith("thin")), default=1)
+    if thin <= settings.thin:
+        return None
+    message = f"the chains move slowly, and were made {thin} times as long: one draw of {thin} is kept"
+    return Note("thinned", "info", message, {"thin": thin})
+
+
 def _interrupted(n_draws: int, settings: SamplerSettings) -> Note | None:
     if n_draws >= settings.draws:
         return None
@@ -265,7 +312,6 @@ def summary_table(posterior: Posterior, variables: Sequence[str] | None = None) 
     DataError
         If a variable is not in the posterior.
     """
-    import numpy as np
     import pandas as pd
 
     draws, found, structure = posterior.draws, posterior.diagnostics, structure_of(posterior.spec)

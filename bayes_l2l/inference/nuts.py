@@ -75,7 +75,7 @@ def run_nuts(
             f"The model {what[0]!r} could not be sampled on {what[1]} ({str(error).splitlines()[0]}); "
             "do its priors keep every quantity inside its bounds?"
         ) from error
-    posterior, stats = _complete(posterior, stats)
+    posterior, stats = _thinned(*_complete(posterior, stats), settings.thin)
     n_draws = posterior.sizes.get("draw", 0)
     if n_draws < settings.draws and not (settings.keep_interrupted and n_draws):
         raise KeyboardInterrupt
@@ -93,7 +93,7 @@ def _by_nutpie(density: Any, settings: SamplerSettings, stage: str) -> tuple[xr.
     # The low-rank mass matrix follows the ridge on which E and the exponents trade off.
     sampler = nutpie.sample(
         sampled,
-        draws=settings.draws,
+        draws=settings.draws * settings.thin,
         tune=settings.tune,
         chains=settings.chains,
         cores=settings.cores,
@@ -159,7 +159,7 @@ def _by_pymc(model: pm.Model, arrays: dict[str, Any], settings: SamplerSettings)
     with quiet(), model:
         pm.set_data(arrays)
         return pm.sample(
-            draws=settings.draws,
+            draws=settings.draws * settings.thin,
             tune=settings.tune,
             chains=settings.chains,
             cores=settings.cores,
@@ -182,6 +182,18 @@ def _complete(posterior: xr.Dataset, stats: xr.Dataset) -> tuple[xr.Dataset, xr.
     chains = drawn >= drawn.max() / 2
     kept = {"chain": chains.nonzero()[0], "draw": slice(int(drawn[chains].min()))}
     return posterior.isel(kept), stats.isel(kept)
+
+
+def _thinned(posterior: xr.Dataset, stats: xr.Dataset, thin: int) -> tuple[xr.Dataset, xr.Dataset]:
+    """The last of every so many draws; it counts as diverged if one of them was."""
+    if thin == 1:
+        return posterior, stats
+    n_draws = posterior.sizes.get("draw", 0) // thin
+    kept = {"draw": slice(thin - 1, n_draws * thin, thin)}
+    diverged = stats["diverging"].isel(draw=slice(n_draws * thin)).to_numpy().reshape(-1, n_draws, thin).any(axis=2)
+    stats = stats.isel(kept).assign(diverging=(("chain", "draw"), diverged))
+    numbered = {"draw": range(n_draws)}
+    return posterior.isel(kept).assign_coords(numbered), stats.assign_coords(numbered)
 
 
 def tidy(trace: xr.Dataset) -> xr.Dataset:

@@ -34,10 +34,12 @@ class SamplerSettings:
     method : {"nuts", "laplace"}
         Markov chains, or an approximation with importance resampling, of which chains and draws are but the number of
         draws, and `tune`, `sampler` and `target_accept` say nothing.
+    thin : int
+        Draws that a chain makes for each that is kept.
     """
 
     draws: int = 1000
-    tune: int = 1000
+    tune: int = 500
     chains: int = 4
     seed: int = 0
     sampler: Sampler = "nutpie"
@@ -46,9 +48,10 @@ class SamplerSettings:
     progress: bool = False
     keep_interrupted: bool = False
     method: Method = "nuts"
+    thin: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("draws", "tune", "chains", "cores"):
+        for name in ("draws", "tune", "chains", "cores", "thin"):
             if getattr(self, name) < 1:
                 raise DataError(f"{name} must be at least 1, not {getattr(self, name)}.")
         if not 0 < self.target_accept < 1:

@@ -3,8 +3,8 @@
 `protocol.py` says what a structure must answer; `separate.py`, `joint.py`, `pairwise.py` and `error_rate.py` are the
 values of a model file's key `structure`. `laws.py` is what structures of laws share, with `arrays.py` (runs as
 arrays), `run_likelihood.py` and `size_effect.py` (runs about a law, and what those of one size share) and
-`parameters.py` (a prior as random variables); `error_arrays.py` has error rates as arrays. `models.py` reads a model
-by name.
+`parameters.py` (a prior as random variables, sampled in `coordinates.py`); `error_arrays.py` has error rates as
+arrays. `models.py` reads a model by name.
 """
 
 import lazy_loader

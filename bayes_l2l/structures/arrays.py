@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bayes_l2l.data.sizes import size_labels
 from bayes_l2l.errors import DataError
+from bayes_l2l.laws.scaling import D0
 from bayes_l2l.laws.surface import FEWEST_FOR_QUADRATIC, fit_surface
 
 if TYPE_CHECKING:
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
+#: The prior of c is of D0 tokens, or of so many times as many as the shortest run has seen. No study that it was
+#: learned from has shorter runs than this part of D0.
+_SHORTEST: Final = 20.0
 #: How many times as steep as the average a cell of small runs may fall.
 _STEEPER: Final = 3.0
 
@@ -138,6 +142,15 @@ class LossArrays:
         return replace(self, cells=cells, smallest=self.smallest[list(columns)], **along)
 
     @property
+    def short(self) -> Floats:
+        """Tokens that the prior of c is of, over D0: 1, or less where runs see far fewer.
+
+        What runs are worse by when they are short is due to their warm-up, which sweeps of tiny models have of their
+        own length: it is measured by their shortest run.
+        """
+        return np.minimum(1.0, _SHORTEST * np.exp(self.log_tokens.min() - np.log(D0)))
+
+    @property
     def coordinates(self) -> dict[str, tuple[str, list[str]]]:
         """Names along the posterior's dimension ``cell``, and both parts of them."""
         evals, trains = (list(names) for names in zip(*self.cells, strict=True))
@@ -146,7 +159,7 @@ class LossArrays:
     def arrays(self) -> dict[str, Any]:
         """What the model holds as `pm.Data`, by name: losses one by one, cell by cell, with the places of both."""
         cell, point = np.nonzero(self.observed.T)
-        names = ("log_params", "log_tokens", "weight", "discrepancy", "shift", "smallest", "reference")
+        names = ("log_params", "log_tokens", "weight", "discrepancy", "shift", "smallest", "reference", "short")
         runs = {name: getattr(self, name)[point, cell] for name in ("log_loss", "noise")}
         return {name: getattr(self, name) for name in names} | runs | {"point_index": point, "cell_index": cell}
 

@@ -315,7 +315,7 @@ def build_downstream(spec: JointSpec, data: LossArrays) -> pm.Model:
     with pm.Model(coords=coords("cell", data.labels, effects)) as model:
         known = {name: pm.Data(name, value) for name, value in _data(data, np.zeros(len(data.log_params))).items()}
         priors = {**spec.priors, **spec.downstream.priors}
-        E = parameter("E_fraction", priors["E_fraction"], effects) * known["smallest"]
+        E = parameter("E_fraction", priors["E_fraction"], effects, odds=True) * known["smallest"]
         loss = known["smallest"] * (1 + parameter("excess", priors["excess"], effects))
         # As of the anchors: the data know the slope of log loss in log R, gamma (L - E)/L, not gamma itself.
         shift = pt.log1p(-E / loss)

@@ -130,13 +130,14 @@ def build_laws(
 
         def value(name: str, shift: Any = None) -> Any:
             report = name not in LAW_VARIABLES
-            return parameter(name, spec.priors[name], effects, shift=shift, report=report)
+            odds = name == "E_fraction"
+            return parameter(name, spec.priors[name], effects, shift=shift, odds=odds, report=report)
 
         share = value("share")
         E = value("E_fraction") * known["smallest"]
         place = Place(E, known["smallest"] * (1 + value("excess")), share)
         a, b, gamma = exponents(value, place)
-        c = value("c") if "c" in spec.priors else pt.as_tensor(0.0)
+        c = value("c") * known["short"] if "c" in spec.priors else pt.as_tensor(0.0)
         _report(place, known["reference"], a, b, gamma, c)
         _observe(spec.likelihood, known, place, (a, b, gamma, c), effects)
     return model

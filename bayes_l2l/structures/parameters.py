@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from bayes_l2l.spec.prior import FIXED, Prior
+from bayes_l2l.structures.coordinates import between, log_odds
 
 #: Names along a dimension, and the place of every cell's own among them.
 Effects = Mapping[str, tuple[list[str], list[int]]]
@@ -17,6 +18,8 @@ Effects = Mapping[str, tuple[list[str], list[int]]]
 INNER: Final = ("_offset", "_slope", "_drawn", "__")
 #: Bounded distributions, whose chains start where PyMC starts them.
 _BOUNDED: Final = ("Beta", "TruncatedNormal", "Uniform")
+#: Transforms to E over a loss whose argument is about the logarithm of the odds E/(L - E), or is that of L/(L - E).
+_BY_ODDS: Final = ("sigmoid", "below_one")
 
 
 def effects_of(cells: Sequence[tuple[str, ...]], dims: Sequence[str] = ("eval_set", "train_set")) -> Effects:
@@ -45,6 +48,7 @@ def parameter(
     *,
     shift: Any = None,
     start: float | None = None,
+    odds: bool = False,
     report: bool = True,
 ) -> Any:
     """Value of a prior, as random variables: non-centred, centred about a shift the data know better, or plain.
@@ -64,6 +68,8 @@ def parameter(
         Added to the logarithm of the quantity gives what the data know: the sampler sees that.
     start : float, optional
         Value that chains start from.
+    odds : bool
+        Whether the quantity's odds are on a ridge that is straight: the sampler sees them.
     report : bool
         Whether the value is a variable of the posterior, under its name.
     """
@@ -81,13 +87,24 @@ def parameter(
         value = pm.Normal(f"{name}_slope", arguments["mu"] + shift, arguments["sigma"], dims=dims) - shift
     else:
         first = _start(prior, start, number_of_cells(effects))
-        value = getattr(pm, prior.dist)(f"{name}_drawn", **arguments, dims=dims, initval=first)
+        at = _coordinates(prior, odds)
+        value = getattr(pm, prior.dist)(f"{name}_drawn", **arguments, dims=dims, initval=first, **at)
     if prior.transform:
         transforms = {"exp": pt.exp, "sigmoid": pt.sigmoid, "below_one": lambda x: -pt.expm1(-x)}
         value = transforms[prior.transform](value)
     if report:
         pm.Deterministic(name, value, dims=dims)
     return value
+
+
+def _coordinates(prior: Prior, odds: bool) -> dict[str, Any]:
+    """What PyMC is told of the coordinates that a prior is sampled in, where its own choice is not the best."""
+    if odds and prior.dist == "Normal" and prior.transform in _BY_ODDS:
+        return {"default_transform": log_odds()}
+    numbers = [prior.kwargs.get(name) for name in ("lower", "upper", "sigma")]
+    if prior.dist == "TruncatedNormal" and all(isinstance(number, int | float) for number in numbers):
+        return {"default_transform": between(*numbers)}
+    return {}
 
 
 def _arguments(name: str, prior: Prior, effects: Effects) -> dict[str, Any]:

@@ -22,10 +22,11 @@ from bayes_l2l.data.simulation import PUBLISHED_LAWS
 from bayes_l2l.data.sweep import Sweep
 from bayes_l2l.errors import DataError, FitFileError, SpecError
 from bayes_l2l.fits import fit, load_fit
+from bayes_l2l.inference import diagnostics as diagnostics_of_chains
 from bayes_l2l.inference import nuts as sampling
 from bayes_l2l.inference import posterior_file
 from bayes_l2l.inference.compiled import CompiledModel
-from bayes_l2l.inference.diagnostics import diagnose, not_identified
+from bayes_l2l.inference.diagnostics import diagnose, not_identified, settings_to_pass
 from bayes_l2l.inference.netcdf import to_bytes
 from bayes_l2l.notes import Note
 from bayes_l2l.posterior.settings import SamplerSettings
@@ -383,6 +384,58 @@ def test_divergences_are_noted(count, severity):
     assert (note.code, note.severity) == ("divergences", severity)
     assert note.message.startswith(f"{count} of 4000 draws diverged")
     assert note.data == {"divergences": count, "draws": 4000}
+
+
+def asked_again(posterior, stats, **settings):
+    """Thinning and target acceptance that chains are asked for again with."""
+    found = settings_to_pass(posterior, stats, SamplerSettings(**settings))
+    return found.thin, found.target_accept
+
+
+def test_chains_that_pass_are_not_drawn_again():
+    assert asked_again(*made_up()) == (1, 0.97)
+
+
+def test_chains_that_mix_slowly_are_made_as_long_as_their_effective_sample_size_needs():
+    slow, slower, slowest = (asked_again(*made_up(E=sticky(memory=memory)))[0] for memory in (0.85, 0.93, 0.99))
+    assert 2 <= slow < slower < slowest == 10
+    assert asked_again(*made_up(E=shifted(by=0.045)))[0] in (2, 3)  # for R-hat
+
+
+def test_draws_that_diverged_are_drawn_again_in_shorter_steps():
+    diverging = np.zeros((4, 1000), dtype=bool)
+    diverging[2, 7] = True
+    thin, target_accept = asked_again(*made_up(diverging=diverging), target_accept=0.9)
+    assert (thin, target_accept) == (1, pytest.approx(0.97))
+
+
+def test_few_draws_and_interrupted_chains_are_left_as_they_are():
+    few = made_up(draws=500, E=sticky(memory=0.99, draws=500))
+    assert asked_again(*few, draws=500) == (1, 0.97)
+    assert asked_again(*made_up(E=sticky(memory=0.99)), draws=2000) == (1, 0.97)
+
+
+def test_thinned_chains_keep_one_draw_of_so_many_and_every_divergence(compiled):
+    settings = SamplerSettings(draws=200, tune=200, chains=2, cores=2, seed=1)
+    every, all_stats = compiled.sample(tiny.tiny_sweep(), replace(settings, draws=1000))
+    kept, stats = compiled.sample(tiny.tiny_sweep(), replace(settings, thin=5))
+    np.testing.assert_array_equal(kept["E"], every["E"][:, 4::5])
+    diverged = all_stats["diverging"].to_numpy().reshape(2, 200, 5).any(axis=2)
+    np.testing.assert_array_equal(stats["diverging"], diverged)
+
+
+def test_a_module_that_mixes_slowly_is_drawn_longer_and_its_thinning_is_noted(compiled, monkeypatch):
+    monkeypatch.setattr(diagnostics_of_chains, "_ENOUGH_DRAWS", 20)
+    monkeypatch.setattr(diagnostics_of_chains, "_SHORTER", 1.0)
+    found = fit(tiny.tiny_sweep(), compiled=compiled, draws=10, tune=200, chains=2, random_seed=1)
+    note = only(note for note in found.notes if note.code == "thinned")
+    thin = note.data["thin"]
+    assert note.message == (f"the chains move slowly, and were made {thin} times as long: one draw of {thin} is kept")
+    assert 2 <= thin <= 10
+    assert found.posterior.sizes["draw"] == 10
+    monkeypatch.undo()
+    longer, _ = compiled.sample(tiny.tiny_sweep(), replace(found.settings, draws=10 * thin))
+    np.testing.assert_array_equal(found.posterior["E"], longer["E"][:, thin - 1 :: thin])
 
 
 def test_slow_energy_is_noted():

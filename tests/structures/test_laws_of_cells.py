@@ -135,6 +135,18 @@ def test_weights_fade_with_compute(gaps):
     assert (faded.reference > even.reference).all()
 
 
+@pytest.mark.parametrize("name", ["joint", "law"])
+def test_the_correction_of_short_runs_is_measured_by_the_shortest_where_all_are_tiny(gaps, name):
+    def prior_of_c(times):
+        runs = gaps.table.assign(tokens=gaps.table["tokens"] * times).drop(columns="flops")
+        return CompiledModel(load_spec(name), Sweep.from_table(runs)).prior(20, seed=1)["c"].to_numpy()
+
+    shortest = gaps.table["tokens"].min()
+    np.testing.assert_allclose(prior_of_c(1e9 / shortest), prior_of_c(1e8 / shortest))  # both as at D0
+    np.testing.assert_allclose(prior_of_c(1e6 / shortest), prior_of_c(1e8 / shortest) / 100)
+    np.testing.assert_allclose(prior_of_c(1e4 / shortest), prior_of_c(1e8 / shortest) / 1e4)
+
+
 def test_the_discrepancy_grows_towards_small_runs_up_to_its_cap():
     assert (discrepancy_scale(np.array([0.01, 1.0]), None) == 0).all()
     off = discrepancy_scale(np.array([1e-6, 1e-2, 0.1, 1.0, 10.0]), Discrepancy(at_largest=0.003, rate=1.0, cap=0.1))
