@@ -52,7 +52,7 @@ class MixingLaw:
     def log_effect(self, weights: Floats) -> Floats:
         """What mixtures change log(L - floor) by over the reference, shape (draw, mixture)."""
         moved = np.log(self.amount(weights)) - np.log(self.amount(self.reference[None]))
-        return np.asarray((weights - self.reference) @ self.tilt.T).T - self.strength[:, None] * moved
+        return np.asarray(self.tilt @ (weights - self.reference).T - self.strength[:, None] * moved)
 
 
 def raised(weights: Floats, power: Floats) -> Floats:

@@ -54,13 +54,14 @@ def named_mixtures(posterior: Posterior, points: pd.DataFrame) -> pd.DataFrame:
             f"The domain {unknown[0]!r} was not fitted{did_you_mean(unknown[0], known)}; fitted are "
             f"{', '.join(known)}."
         )
+    points = points.reset_index(drop=True)
     values = points[given].astype(float).fillna(0.0)
     if faults := weight_faults(values, pd.Series([f"point {i + 1}" for i in range(len(points))])):
         raise ForecastError(f"The mixtures to forecast are refused: {faults[0]}.")
     values = values.reindex(columns=[PREFIX + name for name in known], fill_value=0.0)
     values[:] = normalised(values.to_numpy())
     names = points["train_set"] if "train_set" in points else [f"mixture {i + 1}" for i in range(len(points))]
-    named = points.drop(columns=given).assign(train_set=names, **{c: values[c] for c in values})
+    named = points.drop(columns=given).assign(train_set=names, **{str(c): values[c] for c in values})
     _check(posterior, named)
     return named
 

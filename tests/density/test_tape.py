@@ -191,16 +191,11 @@ def test_whitened_points_are_the_same_points():
 
 def test_a_normal_density_becomes_standard():
     covariance = np.array([[4.0, 1.5, 0.0], [1.5, 1.0, 0.05], [0.0, 0.05, 0.01]])
-    with pm.Model() as model:
-        x = pm.Normal("x", np.array([1.0, -2.0, 5.0]), 100.0, size=3)
-        pm.Potential("term", -0.5 * ((x - 3) * ((x - 3) @ np.linalg.inv(covariance))).sum())
-    # A matrix product is no instruction; the same, written out, is.
-    with pytest.raises(NotLoweredError):
-        Lowering(model).tape({})
     precision = np.linalg.inv(covariance)
     with pm.Model() as model:
         x = pm.Normal("x", 0.0, 1000.0, size=3)
-        pm.Potential("term", -0.5 * (precision * (x - 3)[:, None] * (x - 3)).sum())
+        # A product of matrices is one instruction.
+        pm.Potential("term", -0.5 * ((x - 3) * ((x - 3) @ precision)).sum())
     whitening = laplace(tape_of(model))
     np.testing.assert_allclose(whitening.center, 3.0, atol=1e-2)
     found = np.cov(whitening.parameters(np.random.default_rng(0).normal(size=(40_000, 3))).T)
