@@ -286,7 +286,8 @@ class LawStructure(Structure[Spec, LossArrays]):
             loss = np.where(anchor, first_order, law.E + (loss - law.E) * np.exp(moved))
         residual_scale = draws["residual_scale"].to_numpy()[:, column]
         log_loss = np.log(np.where(anchor, loss, _above_zero(loss)))
-        log_loss += residual_scale * self._departures(posterior, at, len(loss))
+        if noisy:
+            log_loss += residual_scale * self._departures(posterior, at, len(loss))
         self._add_differences(posterior, draws, at, log_loss)
         if kind == "predictive" and noisy:
             log_loss += self._residuals(posterior, at, len(loss))
@@ -330,16 +331,20 @@ class LawStructure(Structure[Spec, LossArrays]):
         The same draws in every forecast of a posterior: a law departs once. Evaluations depart together as far as
         their residuals correlate: tasks that bend do so alike.
         """
-        spec: LawSpec = posterior.spec  # type: ignore[assignment]
-        reached = posterior.sweep.table.groupby("eval_set")["flops"].max()
-        names = reached.index.tolist()
-        column = [names.index(name) for name in at["eval_set"]]
-        distance = np.log(np.maximum(at["flops"].to_numpy() / reached.to_numpy()[column], 1.0))
-        if not (spec.likelihood.extrapolation_discrepancy and distance.any()):
+        departed = self.departed(posterior, at)
+        if not departed.any():
             return np.zeros((n_draws, len(at)))
-        per_fold = np.random.default_rng([posterior.seed, 1]).standard_normal((n_draws, len(reached)))
-        per_fold = self.evaluation_correlation(posterior).correlated(per_fold, names, [None] * len(names))
-        return np.asarray(spec.likelihood.extrapolation_discrepancy * per_fold[:, column] * distance)
+        names = sorted(posterior.sweep.table["eval_set"].unique())
+        normal = np.random.default_rng([posterior.seed, 1]).standard_normal((n_draws, len(names)))
+        normal = self.evaluation_correlation(posterior).correlated(normal, names, [None] * len(names))
+        return np.asarray(normal[:, [names.index(name) for name in at["eval_set"]]] * departed)
+
+    @override
+    def departed(self, posterior: Posterior, at: pd.DataFrame) -> Floats:
+        spec: LawSpec = posterior.spec  # type: ignore[assignment]
+        reached = at["eval_set"].map(posterior.sweep.table.groupby("eval_set")["flops"].max()).to_numpy()
+        distance = np.log(np.maximum(at["flops"].to_numpy() / reached, 1.0))
+        return np.asarray(spec.likelihood.extrapolation_discrepancy * distance)
 
     def _add_differences(self, posterior: Posterior, draws: xr.Dataset, at: pd.DataFrame, log_loss: Floats) -> None:
         """Have training sets differ on an evaluation as their largest runs do, not as their laws go on."""
