@@ -347,7 +347,7 @@ class Choice:
         unit = difference_unit(self.metric, self.fit.sweep.loss_unit)
         regret, wrong = float(self.regret[self.best]), self.if_wrong
         if not regret > 0:
-            return "no other training set is better in any draw: there is nothing to regret"
+            return f"expected regret 0 {unit}: no other training set is better in any draw"
         text = f"expected regret {regret:.2g} {unit}, {self._as_compute(regret)}; if it is wrong, {wrong:.2g}"
         text += f", {self._as_compute(wrong)}"
         if not self.decided and not self.matters:

@@ -521,7 +521,7 @@ def _departure_covariance(
         return np.zeros((size, size))
     names = sorted(set(evaluations))
     factor = structure_of(fit.spec).evaluation_correlation(fit).of(names)
-    of_row = [names.index(evaluations[row]) for row in rows]
+    of_row = [names.index(evaluations[int(row)]) for row in rows]
     way = np.minimum.outer(departed[rows], departed[rows]) ** 2
     both = (factor @ factor.T)[np.ix_(of_row, of_row)] * way * np.outer(effect[rows], effect[rows])
     to_place = np.zeros((len(rows), size))

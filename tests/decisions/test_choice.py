@@ -133,7 +133,7 @@ def test_a_recommendation_says_the_answer_the_cost_and_what_would_change_it(hand
     verdict, cost, *others = choice.recommendation(next_run=False)
     assert f": {choice.best} for the lowest loss on web (weight 0.25) and task (weight 0.75)" in verdict
     assert f"the best of 2 with probability {choice.p_best[choice.best]:.2f}" in verdict
-    assert "of the FLOPs were lost" in cost or "nothing to regret" in cost
+    assert "of the FLOPs were lost" in cost or "expected regret 0 nats/token" in cost
     table = choice.by_evaluation()
     alone = table[table["train_set"] != choice.best]
     for row in alone.itertuples():

@@ -308,7 +308,7 @@ def test_nothing_is_planned_for_a_task_at_chance():
 
 
 def test_a_run_tells_nothing_of_what_its_evaluation_departs_by_further_on(joint):
-    """The law is known; a run beyond the others is off by what its evaluation departs by up to there, and scatters."""
+    """The law is known; a run beyond the others is off by what its evaluation departs by up to there."""
     known = {name: 0 * values + values.mean(["chain", "draw"]) for name, values in joint.posterior.items()}
     likelihood = replace(joint.spec.likelihood, discrepancy=None, differences=None)
     spec = replace(joint.spec, likelihood=likelihood)
