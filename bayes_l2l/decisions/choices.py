@@ -81,6 +81,8 @@ class Choice:
         Objections to the fit and to these sizes.
     metric : {"loss", "error", "accuracy"}
         What the evaluations are; more is better of accuracies alone.
+    each : ndarray, shape (draw, evaluation, train_set)
+        The same draws of every evaluation, in the order of the shares.
     """
 
     points: pd.DataFrame
@@ -93,13 +95,14 @@ class Choice:
     fit: Posterior = field(repr=False)
     notes: tuple[Note, ...] = ()
     metric: Metric = "loss"
+    each: Floats = field(repr=False, kw_only=True)
 
     def __repr__(self) -> str:
         return f"<Choice among {len(self.points)} training sets on {', '.join(self.shares)}, {len(self.draws)} draws>"
 
     def _repr_html_(self) -> str:
         # Not the next run, which takes seconds: a cell is shown at once.
-        said = [self._verdict(), *self._overtaking()]
+        said = self.recommendation(next_run=False)
         return as_html(repr(self)[1:-1], said=said, table=self.table(quantiles=SHOWN), notes=self.notes)
 
     @property
@@ -130,6 +133,20 @@ class Choice:
         a, b = self.costs[:, :, None], self.costs[:, None, :]
         return pd.DataFrame((a < b).mean(axis=0) + (a == b).mean(axis=0) / 2, self.train_sets, self.train_sets)
 
+    @cached_property
+    def lost_flops(self) -> pd.Series[float]:
+        """Regret in compute: the part of its FLOPs whose loss would cost the best set as much as each regret.
+
+        Along the mean of the best set's laws. No more than what leaves it the smallest of `budgets`.
+        """
+        return self._by_set(np.array([self._compute(worse) for worse in self.regret]))
+
+    @property
+    def if_wrong(self) -> float:
+        """How much worse `best` is than the best where it is not the best (nats/token, or a fraction)."""
+        wrong = 1 - float(self.p_best[self.best])
+        return float(self.regret[self.best]) / wrong if wrong > 0 else 0.0
+
     @property
     def best(self) -> str:
         """Training set with the best expectation, which has the lowest expected regret, too."""
@@ -157,8 +174,8 @@ class Choice:
         -------
         pandas.DataFrame
             train_set, params, tokens, flops, kind, mean, sd, a column ``q0.05`` a level (``median`` besides),
-            p_best, regret, p_better_than_best (that it beats the one in the first row), extrapolation; losses and
-            regret in nats/token. Of error rates and accuracies, metric after train_set.
+            p_best, regret, lost_flops (see there), p_better_than_best (that it beats the one in the first row),
+            extrapolation; losses and regret in nats/token. Of error rates and accuracies, metric after train_set.
 
         Raises
         ------
@@ -171,6 +188,7 @@ class Choice:
         chances = {
             "p_best": self.p_best.to_numpy(),
             "regret": self.regret.to_numpy(),
+            "lost_flops": self.lost_flops.to_numpy(),
             "p_better_than_best": self.p_better[self.best].to_numpy(),
         }
         sizes = self.points[["train_set", "params", "tokens", "flops"]].assign(kind=self.kind)
@@ -196,6 +214,26 @@ class Choice:
                 gap = summary((self.costs[:, b] - self.costs[:, a])[:, None], [0.05, 0.95])
                 row = {"train_set": names[a], "rival": names[b], "p_better": self.p_better.iloc[a, b]}
                 rows.append(row | {k: float(gap[k][0]) for k in ("mean", "q0.05", "median", "q0.95")})
+        return pd.DataFrame(rows)
+
+    def by_evaluation(self) -> pd.DataFrame:
+        """Choose by every evaluation alone.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row an evaluation: eval_set, weight, train_set (the best there), p_best, and of the best of all
+            evaluations together p_best_of_all and regret there (nats/token, or a fraction).
+        """
+        import pandas as pd
+
+        rows = []
+        for k, (name, weight) in enumerate(self.shares.items()):
+            costs = sign(self.metric) * self.each[:, k]
+            chances, regret = best(costs), (costs - costs.min(axis=1, keepdims=True)).mean(axis=0)
+            here, of_all = int(np.argmin(regret)), self.train_sets.index(self.best)
+            row = {"eval_set": name, "weight": weight, "train_set": self.train_sets[here], "p_best": chances[here]}
+            rows.append(row | {"p_best_of_all": chances[of_all], "regret": regret[of_all]})
         return pd.DataFrame(rows)
 
     def crossings(self) -> pd.DataFrame:
@@ -260,8 +298,37 @@ class Choice:
         figure: Figure = decisions.choice(self, **options)
         return figure
 
+    def recommendation(self, *, next_run: bool = True) -> list[str]:
+        """Say which training set to take, how sure that is, what a wrong choice costs and what would change it.
+
+        Parameters
+        ----------
+        next_run : bool
+            Whether an open choice names the run that would tell most, which takes seconds.
+
+        Returns
+        -------
+        list of str
+            Sentences: the answer and its probability; the regret, in loss and in compute; evaluations that alone
+            would be answered otherwise; the compute from which on another set is better; the next run.
+        """
+        said = [self._verdict(), self._cost(), *self._otherwise(), *self._overtaking()]
+        return [*said, self._next()] if next_run and not self.decided else said
+
     def __str__(self) -> str:
-        return "\n".join([self._verdict(), *self._overtaking(), *([] if self.decided else [self._next()])])
+        return "\n".join(self.recommendation())
+
+    def _compute(self, worse: float) -> float:
+        """Part of its FLOPs without which the mean law of the best set is worse by so much."""
+        place = self.train_sets.index(self.best)
+        log_c, asked = np.log(self.budgets), float(np.log(self.points["flops"].iloc[place]))
+        mean = sign(self.metric) * self.curves[:, :, place].mean(axis=0)
+        now = float(np.interp(asked, log_c, mean))
+        # From the budget asked about downwards, where less compute is never better.
+        below = log_c < asked
+        path = np.maximum.accumulate([now, *mean[below][::-1]])
+        at = np.interp(now + worse, path, [asked, *log_c[below][::-1]])
+        return float(-np.expm1(at - asked))
 
     def _verdict(self) -> str:
         table = self.table(quantiles=[0.5])
@@ -269,15 +336,38 @@ class Choice:
         where = " and ".join(name if w == 1 else f"{name} (weight {w:.3g})" for name, w in self.shares.items())
         size = f"{first['params']:.3g} parameters and {first['tokens']:.3g} tokens"
         state = "decided" if self.decided else "not decided"
-        text = (
+        return (
             f"{state}: {first['train_set']} for the {BETTER[self.metric]} {WORDS[self.metric]} on {where} at "
-            f"{first['flops']:.3g} FLOPs ({size}): best with probability {first['p_best']:.2f}, expected regret "
-            f"{first['regret']:.2g} {difference_unit(self.metric, self.fit.sweep.loss_unit)}; "
+            f"{first['flops']:.3g} FLOPs ({size}): the best of {len(table)} with probability {first['p_best']:.2f}; "
             f"{second['train_set']} is better with probability {second['p_better_than_best']:.2f}"
         )
+
+    def _cost(self) -> str:
+        """What it costs if the answer is wrong."""
+        unit = difference_unit(self.metric, self.fit.sweep.loss_unit)
+        regret, wrong = float(self.regret[self.best]), self.if_wrong
+        if not regret > 0:
+            return f"expected regret 0 {unit}: no other training set is better in any draw"
+        text = f"expected regret {regret:.2g} {unit}, {self._as_compute(regret)}; if it is wrong, {wrong:.2g}"
+        text += f", {self._as_compute(wrong)}"
         if not self.decided and not self.matters:
-            text += ". It hardly matters: runs of one training set scatter more than this regret"
+            text += ". It hardly matters: runs of one training set scatter more than the expected regret"
         return text
+
+    def _as_compute(self, worse: float) -> str:
+        """A regret in words of compute."""
+        lost = self._compute(worse)
+        most = 1 - self.budgets[0] / self.points["flops"].max()
+        return f"as if {'more than ' if lost >= most else ''}{100 * lost:.2g}% of the FLOPs were lost"
+
+    def _otherwise(self) -> list[str]:
+        """Evaluations that alone would be answered otherwise."""
+        table = self.by_evaluation()
+        return [
+            f"by {row.eval_set} alone {row.train_set}, with probability {row.p_best:.2f}"
+            for row in table.itertuples()
+            if row.train_set != self.best
+        ]
 
     def _overtaking(self) -> list[str]:
         """Crossings of the best with others that are worth telling."""
@@ -359,6 +449,7 @@ def choose(
         fit=fit,
         notes=(*runs.notes, *notes),
         metric=metric,
+        each=runs.draws.reshape(-1, len(shares), len(sets)),
     )
 
 

@@ -5,6 +5,9 @@ tell of the goal is read off their covariance, as in an ensemble Kalman filter (
 doi:10.1007/s10236-003-0036-9): for normal draws that is exact. What several runs tell is not the sum of what each
 tells: a batch is built run by run, each given those before it.
 
+Beyond the runs an evaluation departs from its law. A run that lies there is off by that, too, and tells nothing of
+what its evaluation departs by further on: so the promise of a plan has it apart from what is learned of the law.
+
 Models take what runs scatter by themselves for independent, and so do the numbers that a plan reports. But runs of
 one training set and near sizes deviate together: extreme sizes, which tell most by the model, tell little of the
 others. So batches are picked by how far off the goal would be if that is so and the model is fitted as it is.
@@ -202,8 +205,8 @@ class Ensemble:
     measure : {"sd", "regret"}
         Whether all goals are to be known, or which of them is the lowest.
     alone, near : ndarray, shape (goal and observation, goal and observation), or 0
-        Covariance of what runs scatter and the draws have not: as the model has it, and where near runs deviate
-        together.
+        Covariance of what runs scatter and evaluations depart by, which the draws have not: as the model has it, and
+        where near runs deviate together.
     """
 
     goals: Floats
@@ -457,7 +460,9 @@ def _ensemble(
             rows.append(pd.DataFrame({**run, "eval_set": list(observation), "candidate": k}))
             weight.append(np.array(list(observation.values())))
     together = pd.concat(rows, ignore_index=True)
-    at, draws, scatter = without_noise(fit, together[["train_set", "eval_set", "params", "tokens", "flops"]])
+    at, draws, scatter, departed = without_noise(
+        fit, together[["train_set", "eval_set", "params", "tokens", "flops"]]
+    )
     n, start = len(points), np.cumsum([0, *map(len, weight)])[:-1]
     goals = sign(metric) * weighted(draws[:, :n], shares)
     parts = draws[:, n:] * np.concatenate(weight)
@@ -472,10 +477,11 @@ def _ensemble(
     share_of = parts / np.where(losses == 0, 1.0, losses)[:, of_shown]  # an error rate may be 0
     effect = np.concatenate([to_goal, share_of.mean(axis=0)]) * scatter
     alone, near = _noise_covariance(at, place, effect, _correlation(fit))
+    off = _departure_covariance(fit, at["eval_set"].tolist(), place, effect, departed)
     rate = np.array([name in {e for e, _ in fit.error_cells} for name in together["eval_set"].to_numpy()[n:][start]])
     # Losses scatter in proportion; error rates and accuracies do not.
     shown_draws = np.where(rate, losses, np.log(np.where(rate, 1.0, losses)))
-    return Ensemble(goals, shown_draws, groups, measure, alone, near), out
+    return Ensemble(goals, shown_draws, groups, measure, alone + off, near + off), out
 
 
 def _correlation(fit: Posterior) -> ResidualCorrelation | None:
@@ -499,6 +505,28 @@ def _noise_covariance(
         alone[here] += both * np.eye(len(rows))
         near[here] += both * (np.eye(len(rows)) if correlation is None else correlation.of(apart))
     return alone, near
+
+
+def _departure_covariance(
+    fit: Posterior, evaluations: Sequence[str], place: npt.NDArray[np.int_], effect: Floats, departed: Floats
+) -> Floats:
+    """Covariance of what evaluations depart from their laws by on the way from the runs to each row.
+
+    What they depart by further on is another matter: a run tells nothing of it, and a fit with the run takes its own
+    departure for a part of the law. So increments are independent, and of all training sets together.
+    """
+    rows = np.flatnonzero(departed)
+    size = place.max() + 1
+    if not len(rows):
+        return np.zeros((size, size))
+    names = sorted(set(evaluations))
+    factor = structure_of(fit.spec).evaluation_correlation(fit).of(names)
+    of_row = [names.index(evaluations[int(row)]) for row in rows]
+    way = np.minimum.outer(departed[rows], departed[rows]) ** 2
+    both = (factor @ factor.T)[np.ix_(of_row, of_row)] * way * np.outer(effect[rows], effect[rows])
+    to_place = np.zeros((len(rows), size))
+    to_place[np.arange(len(rows)), place[rows]] = 1.0
+    return np.asarray(to_place.T @ both @ to_place)
 
 
 def _shown(fit: Posterior, train: str, shares: dict[str, float]) -> list[dict[str, float]]:

@@ -33,7 +33,7 @@ _FEW_DIVERGENCES: Final = 0.001
 _ENOUGH_DRAWS: Final = 4000
 _SPARE: Final = 2.0
 _LONGEST: Final = 10
-#: Part of the trajectories' mean rejection that is left where draws diverged.
+#: Part of the mean rejection of their steps that is left.
 _SHORTER: Final = 0.3
 #: Kinds of diagnostics, and whether the largest is the worst: of chains, and of importance draws.
 _KINDS: Final = {"rhat": True, "ess_bulk": False, "ess_tail": False, "khat": True, "ess": False}
@@ -79,8 +79,9 @@ def settings_to_pass(posterior: xr.Dataset, stats: xr.Dataset, settings: Sampler
     Returns
     -------
     SamplerSettings
-        Longer chains, thinned, where R-hat or the effective sample size misses; shorter steps where draws diverged.
-        The same where the bars are passed, and where they cannot be: chains were interrupted, or few draws asked for.
+        Shorter steps, for longer chains meet corners that these passed by, and longer chains, thinned, where R-hat or
+        the effective sample size misses. The same where the bars are passed, and where they cannot be: chains were
+        interrupted, or few draws asked for.
     """
     complete = posterior.sizes["draw"] == settings.draws and posterior.sizes["chain"] == settings.chains
     if not complete or settings.draws * settings.chains < _ENOUGH_DRAWS:
@@ -88,12 +89,12 @@ def settings_to_pass(posterior: xr.Dataset, stats: xr.Dataset, settings: Sampler
     found = diagnostics_of(posterior)
     rhat = max((float(values.sel(diagnostic="rhat").max()) for values in found.values()), default=1.0)
     ess = min((float(values.sel(diagnostic="ess_bulk").min()) for values in found.values()), default=np.inf)
-    if rhat >= MAX_RHAT or ess < MIN_ESS:
-        longer = min(max(math.ceil(_SPARE * MIN_ESS / ess), 2), _LONGEST)
-        settings = replace(settings, thin=settings.thin * longer)
-    if divergences(stats)[0]:
-        settings = replace(settings, target_accept=1 - (1 - settings.target_accept) * _SHORTER)
-    return settings
+    slow = rhat >= MAX_RHAT or ess < MIN_ESS
+    if not slow and not divergences(stats)[0]:
+        return settings
+    longer = min(max(math.ceil(_SPARE * MIN_ESS / ess), 2), _LONGEST) if slow else 1
+    target_accept = 1 - (1 - settings.target_accept) * _SHORTER
+    return replace(settings, thin=settings.thin * longer, target_accept=target_accept)
 
 
 def diagnostics_of(posterior: xr.Dataset) -> xr.Dataset:

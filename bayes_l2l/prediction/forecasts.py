@@ -534,8 +534,8 @@ def _through(posterior: Posterior, at: pd.DataFrame) -> pd.DataFrame:
     return at.assign(eval_set=[predictor.get(cell, cell[0]) for cell in cells])
 
 
-def without_noise(posterior: Posterior, points: pd.DataFrame) -> tuple[pd.DataFrame, Floats, Floats]:
-    """Draws of runs but for what each scatters by itself, which is given beside them.
+def without_noise(posterior: Posterior, points: pd.DataFrame) -> tuple[pd.DataFrame, Floats, Floats, Floats]:
+    """Draws of runs but for what each scatters and its evaluation departs by, which are given beside them.
 
     Parameters
     ----------
@@ -549,19 +549,21 @@ def without_noise(posterior: Posterior, points: pd.DataFrame) -> tuple[pd.DataFr
     points : pandas.DataFrame
         As in `Forecast`.
     draws : ndarray, shape (draw, point)
-        Losses in nats/token, error rates and accuracies. Of a posterior with any of these, the scatter is in them.
+        Losses in nats/token, error rates and accuracies. Of a posterior with any of these, both are in them.
     scale : ndarray, shape (point,)
-        Standard deviation of log loss that is not in the draws.
+        Standard deviation of log loss that is not in the draws, of what a run scatters.
+    departed : ndarray, shape (point,)
+        The same of what its evaluation has departed from its law by, in these scales.
     """
     if posterior.errors is not None:
         runs = forecast(posterior, points)
-        return runs.points, runs.draws, np.zeros(len(runs))
+        return runs.points, runs.draws, np.zeros(len(runs)), np.zeros(len(runs))
     at = expand(points, cells=posterior.cells, max_flops=posterior.max_flops)
     structure = structure_of(posterior.spec)
     noise = structure.noise(posterior, range(len(posterior.cells)))
     scale = np.array([np.sqrt((one.scale**2).mean()) for one in noise])
     draws = structure.losses(posterior, at, kind="predictive", noisy=False)
-    return at, draws, scale[posterior.columns(at)]
+    return at, draws, scale[posterior.columns(at)], structure.departed(posterior, at)
 
 
 def expand(points: pd.DataFrame, *, cells: Sequence[tuple[str, str]], max_flops: Mapping[str, float]) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from bayes_l2l.data.rates import METRICS, PLURALS, WORDS, is_rate
 from bayes_l2l.errors import ForecastError
 from bayes_l2l.inference.diagnostics import summary_table
 from bayes_l2l.plotting import calibration
+from bayes_l2l.plotting import decisions as plots_of_choices
 from bayes_l2l.plotting import laws as plots
 from bayes_l2l.plotting import style as drawing
 from bayes_l2l.plotting.laws import REACH
@@ -88,8 +89,8 @@ class _Report(View):
     def content(self) -> dict[str, Any]:
         """What the template asks for."""
         made = (
-            self.summary(), self.data(), self.model(), self.forecasts(), self.rates(), self.relations(),
-            self.entropy(), self.sizes(), self.tested(), self.diagnostics(),
+            self.summary(), self.data(), self.model(), self.forecasts(), self.rates(), self.choices(),
+            self.relations(), self.entropy(), self.sizes(), self.tested(), self.diagnostics(),
         )  # fmt: skip
         return {
             "title": f"Scaling laws of {self.fit.sweep.name}",
@@ -295,6 +296,39 @@ class _Report(View):
             f"of that loss (model “{self.fit.errors.spec.name}”).",
             Gallery([self.rates_of(task) for task in tasks[:MOST]], caption, self.keys()),
         ])  # fmt: skip
+
+    def choices(self) -> Section | None:
+        """Which training set is best at the budget."""
+        if self.choice is None:
+            return None
+        evaluations = list(self.choice.shares)
+        one = "its loss" if len(evaluations) == 1 else "the mean of their losses"
+        said = [f"{text[0].upper()}{text[1:]}." for text in self.choice.recommendation(next_run=False)]
+        (apart, left), (along, right) = axes_of(PANEL, names=True), axes_of(PANEL)
+        plots_of_choices.choice(self.choice, ax=[left, right])
+        pictures = [
+            Picture(bare(apart), f"How far training sets are from the best. {said[0]}", "Above the best"),
+            Picture(bare(along), f"Probability of being the best, by compute. {said[0]}", "The best along compute"),
+        ]
+        caption = (
+            f"Left: differences from the best set, draw by draw; right: probability of being the best by {one}. "
+            f"Dashed: {digits(self.flops)} FLOPs, dotted: the largest fitted compute."
+        )
+        tables = [
+            Table("choice", f"Training sets at {digits(self.flops)} FLOPs ({self.unit})", self.choice.table(), {
+                "train_set": ("training set", str), "median": ("median", decimals(3)),
+                ("q0.05", "q0.95"): ("90% interval", between(decimals(3))), "p_best": ("P(best)", decimals(2)),
+                "regret": ("expected regret", decimals(4)), "lost_flops": ("as if so much compute were lost", _part),
+            }, brief=("training set", "P(best)", "expected regret")),
+        ]  # fmt: skip
+        if len(evaluations) > 1:
+            tables.append(Table("choice-by-evaluation", "By each evaluation alone", self.choice.by_evaluation(), {
+                "eval_set": ("evaluation", str), "train_set": ("the best there", str),
+                "p_best": ("P(best)", decimals(2)),
+                "p_best_of_all": (f"P(best) of {self.choice.best}", decimals(2)),
+                "regret": ("its expected regret", decimals(4)),
+            }, folded=len(evaluations) > 12, brief=("evaluation", "the best there", "P(best)")))  # fmt: skip
+        return Section("choice", "Which data", [*said, Gallery(pictures, caption, self.keys()), *tables])
 
     def relations(self) -> Section | None:
         """Losses of cells against each other."""
@@ -512,6 +546,10 @@ def described_priors(spec: ModelSpec) -> list[tuple[str, str, str, str]]:
 
 def _count(number: int, one: str, many: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def _part(value: float) -> str:
+    return f"{100 * value:.2g}%"
 
 
 def _percent(value: float) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from bayes_l2l.data.rates import WORDS, Metric
+from bayes_l2l.decisions.choices import Choice, choose
 from bayes_l2l.errors import ForecastError
 from bayes_l2l.inference.diagnostics import by_variable, divergences, worst
 from bayes_l2l.plotting import laws as plots
@@ -122,6 +123,16 @@ class View:
             return None
         known = self.backtest is not None and self.fit.spec.name in self.backtest.models
         return forecast(self.fit, flops=self.flops, backtest=self.backtest if known else None)
+
+    @cached_property
+    def choice(self) -> Choice | None:
+        """The best training set by the losses on all evaluations that each of them has, at the budget; if any."""
+        sets = list(dict.fromkeys(train for _, train in self.fit.cells))
+        evaluations = list(dict.fromkeys(name for name, _ in self.fit.cells))
+        common = [name for name in evaluations if all((name, train) in self.fit.cells for train in sets)]
+        if not (self.has_laws and common and len(sets) > 1):
+            return None
+        return choose(self.drawn, eval_set=common, flops=self.flops)
 
     @cached_property
     def intervals(self) -> dict[Name, tuple[float, float, float]]:

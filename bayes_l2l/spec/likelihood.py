@@ -86,7 +86,9 @@ class ResidualSpec:
         """Everything that is a number or a table of them, in words, by its key in the file."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
-            n: f"{v}" for n, v in own.items() if isinstance(v, float | Discrepancy | ResidualCorrelation) and v != 0.0
+            n: f"{v}"
+            for n, v in own.items()
+            if isinstance(v, float | Discrepancy | ResidualCorrelation | DifferenceSpec) and v != 0.0
         }
 
 
@@ -205,6 +207,37 @@ class ResidualCorrelation:
         return f"part = {self.part:g}, length = {self.length:g}"
 
 
+@dataclass(frozen=True)
+class DifferenceSpec:
+    """How the losses of training sets on one evaluation differ among the largest runs and beyond.
+
+    Parameters
+    ----------
+    change : float
+        Standard deviation of what a difference of log loss changes by for every factor e of compute.
+    weight_exponent : float
+        A run counts (C / largest C)^weight_exponent for the differences.
+    counts : float
+        What a run of the largest compute counts, from 0 to 1: runs of near sizes deviate together.
+    """
+
+    change: Annotated[float, BeforeValidator(number(1e-6, 10, "a number from 0.000001 to 10"))]
+    weight_exponent: Small
+    counts: Annotated[float, BeforeValidator(number(1e-3, 1, "a number from 0.001 to 1"))] = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, record: Any) -> Any:
+        return only_known(cls, record)
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain types, as in the file."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} = {value:g}" for name, value in vars(self).items())
+
+
 @dataclass(frozen=True, kw_only=True)
 class LawLikelihood(Likelihood):
     """Of losses about their scaling laws.
@@ -227,6 +260,8 @@ class LawLikelihood(Likelihood):
         largest that the evaluation was fitted on. 0 for none.
     residual_correlation : ResidualCorrelation, optional
         What residuals of near sizes have in common, for plans of runs; independent by default.
+    differences : DifferenceSpec, optional
+        How training sets differ on one evaluation; as their laws say by default.
     """
 
     residual_scale: Annotated[OfCell, AfterValidator(_above_zero)]
@@ -235,6 +270,7 @@ class LawLikelihood(Likelihood):
     discrepancy: Discrepancy | None = None
     extrapolation_discrepancy: Small = 0.0
     residual_correlation: ResidualCorrelation | None = None
+    differences: DifferenceSpec | None = None
 
     @model_validator(mode="after")
     def _integrable(self) -> Self:

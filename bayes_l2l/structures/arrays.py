@@ -148,7 +148,7 @@ class LossArrays:
         What runs are worse by when they are short is due to their warm-up, which sweeps of tiny models have of their
         own length: it is measured by their shortest run.
         """
-        return np.minimum(1.0, _SHORTEST * np.exp(self.log_tokens.min() - np.log(D0)))
+        return np.asarray(np.minimum(1.0, _SHORTEST * np.exp(self.log_tokens.min() - np.log(D0))))
 
     @property
     def coordinates(self) -> dict[str, tuple[str, list[str]]]:

@@ -13,15 +13,18 @@ from typing import Any, Final
 
 import numpy as np
 
-#: Below this, odds E/(L - E) are sampled by their logarithm.
-_ODDS: Final = 0.25
 #: Standard deviations of a prior from its bound, within which a bounded variable is sampled by its logarithm.
 _NEAR: Final = 0.5
 
 
 @cache
-def log_odds() -> Any:
-    """Transform of an unconstrained x, the log odds of E: x = log(s softplus(y)), with s = `_ODDS`.
+def log_odds(scale: float) -> Any:
+    """Transform of an unconstrained x, the log odds of E: x = log(s softplus(y)).
+
+    Parameters
+    ----------
+    scale : float
+        s, below which odds are sampled by their logarithm.
 
     Returns
     -------
@@ -36,11 +39,11 @@ def log_odds() -> Any:
         name = "odds"
 
         def forward(self, value: Any, *inputs: Any) -> Any:
-            odds = pt.exp(value) / _ODDS
+            odds = pt.exp(value) / scale
             return odds + pt.log1mexp(-odds)
 
         def backward(self, value: Any, *inputs: Any) -> Any:
-            return np.log(_ODDS) + pt.log(pt.softplus(value))
+            return np.log(scale) + pt.log(pt.softplus(value))
 
         def log_jac_det(self, value: Any, *inputs: Any) -> Any:
             return -pt.softplus(-value) - pt.log(pt.softplus(value))

@@ -26,6 +26,7 @@ from bayes_l2l.spec.model import CellPriors, ModelSpec
 from bayes_l2l.spec.prior import Prior
 from bayes_l2l.spec.reading import one_of
 from bayes_l2l.structures.arrays import LossArrays, discrepancy_scale, discrepancy_shift
+from bayes_l2l.structures.differences import Differences, departure, differences, groups_of
 from bayes_l2l.structures.evaluation_correlation import EvaluationCorrelation, evaluation_correlation
 from bayes_l2l.structures.parameters import Effects, coords, effects_of, number_of_cells, parameter
 from bayes_l2l.structures.pointwise import Pointwise, law_densities, loss_names
@@ -51,6 +52,7 @@ _LEAST: Final = 1e-3
 #: Draws of which the mean law of every run is made, about which residuals are taken.
 _ENOUGH: Final = 100
 _CORRELATIONS: Final[WeakKeyDictionary[Posterior, EvaluationCorrelation]] = WeakKeyDictionary()
+_DIFFERENCES: Final[WeakKeyDictionary[Posterior, list[Differences]]] = WeakKeyDictionary()
 
 
 @validated(frozen=True, kw_only=True)
@@ -285,7 +287,9 @@ class LawStructure(Structure[Spec, LossArrays]):
             loss = np.where(anchor, first_order, law.E + (loss - law.E) * np.exp(moved))
         residual_scale = draws["residual_scale"].to_numpy()[:, column]
         log_loss = np.log(np.where(anchor, loss, _above_zero(loss)))
-        log_loss += residual_scale * self._departures(posterior, at, len(loss))
+        if noisy:
+            log_loss += residual_scale * self._departures(posterior, at, len(loss))
+        self._add_differences(posterior, draws, at, log_loss)
         if kind == "predictive" and noisy:
             log_loss += self._residuals(posterior, at, len(loss))
         return np.asarray(np.exp(log_loss))
@@ -328,16 +332,55 @@ class LawStructure(Structure[Spec, LossArrays]):
         The same draws in every forecast of a posterior: a law departs once. Evaluations depart together as far as
         their residuals correlate: tasks that bend do so alike.
         """
-        spec: LawSpec = posterior.spec  # type: ignore[assignment]
-        reached = posterior.sweep.table.groupby("eval_set")["flops"].max()
-        names = reached.index.tolist()
-        column = [names.index(name) for name in at["eval_set"]]
-        distance = np.log(np.maximum(at["flops"].to_numpy() / reached.to_numpy()[column], 1.0))
-        if not (spec.likelihood.extrapolation_discrepancy and distance.any()):
+        departed = self.departed(posterior, at)
+        if not departed.any():
             return np.zeros((n_draws, len(at)))
-        per_fold = np.random.default_rng([posterior.seed, 1]).standard_normal((n_draws, len(reached)))
-        per_fold = self.evaluation_correlation(posterior).correlated(per_fold, names, [None] * len(names))
-        return np.asarray(spec.likelihood.extrapolation_discrepancy * per_fold[:, column] * distance)
+        names = sorted(posterior.sweep.table["eval_set"].unique())
+        normal = np.random.default_rng([posterior.seed, 1]).standard_normal((n_draws, len(names)))
+        normal = self.evaluation_correlation(posterior).correlated(normal, names, [None] * len(names))
+        return np.asarray(normal[:, [names.index(name) for name in at["eval_set"]]] * departed)
+
+    @override
+    def departed(self, posterior: Posterior, at: pd.DataFrame) -> Floats:
+        spec: LawSpec = posterior.spec  # type: ignore[assignment]
+        reached = at["eval_set"].map(posterior.sweep.table.groupby("eval_set")["flops"].max()).to_numpy()
+        distance = np.log(np.maximum(at["flops"].to_numpy() / reached, 1.0))
+        return np.asarray(spec.likelihood.extrapolation_discrepancy * distance)
+
+    def _add_differences(self, posterior: Posterior, draws: xr.Dataset, at: pd.DataFrame, log_loss: Floats) -> None:
+        """Have training sets differ on an evaluation as their largest runs do, not as their laws go on."""
+        column = np.asarray(posterior.columns(at))
+        params, tokens = at["params"].to_numpy(), at["tokens"].to_numpy()
+        log_flops = np.log(FLOPS_PER_PARAM_TOKEN * params * tokens)
+
+        def log_law(cell: int, places: npt.NDArray[np.int_]) -> Floats:
+            law = law_draws(draws, [cell])
+            return np.asarray(np.log(_above_zero(law.loss(params[places], tokens[places]))))
+
+        for found in self._differences(posterior):
+            # The same draws in every forecast of a posterior, as of departures.
+            rng = np.random.default_rng([posterior.seed, 11, *posterior.cells[found.columns[0]][0].encode()])
+            normal = rng.standard_normal((len(log_loss), len(found.mean)))
+            places, off = departure(found, log_law=log_law, column=column, log_flops=log_flops, normal=normal)
+            log_loss[:, places] += off
+
+    def _differences(self, posterior: Posterior) -> list[Differences]:
+        """Differences between training sets on every evaluation; computed once for a posterior."""
+        spec: LawSpec = posterior.spec  # type: ignore[assignment]
+        given = spec.likelihood.differences
+        if given is None:
+            return []
+        if posterior not in _DIFFERENCES:
+            data, anchor = self.arrange(posterior.spec, posterior.sweep), self.is_anchor(posterior)  # type: ignore[arg-type]
+            scale = np.sqrt((posterior.draws["residual_scale"] ** 2).mean(["chain", "draw"]).to_numpy())
+            _DIFFERENCES[posterior] = differences(
+                data,
+                groups_of(posterior.cells, anchor),
+                log_law=self._log_laws(posterior, data),
+                residual_scale=scale,
+                given=given,
+            )
+        return _DIFFERENCES[posterior]
 
     def _residuals(self, posterior: Posterior, at: pd.DataFrame, n_draws: int) -> Floats:
         """Draws of what runs scatter on their own at the points, shape (draw, point)."""
@@ -363,6 +406,11 @@ class LawStructure(Structure[Spec, LossArrays]):
 
     def _measured_correlation(self, posterior: Posterior) -> EvaluationCorrelation:
         data = self.arrange(posterior.spec, posterior.sweep)  # type: ignore[arg-type]
+        residual = np.where(data.observed > 0, data.log_loss - self._log_laws(posterior, data), np.nan)
+        return evaluation_correlation(residual, data.cells)
+
+    def _log_laws(self, posterior: Posterior, data: LossArrays) -> Floats:
+        """Mean logarithm of every cell's law at the sizes of the runs, with what each size deviates by."""
         draws = stacked(thinned(posterior, _ENOUGH).draws)
         law = law_draws(draws, slice(None))
         deciding = np.flatnonzero(self.is_anchor(posterior)).tolist()
@@ -372,8 +420,7 @@ class LawStructure(Structure[Spec, LossArrays]):
         mean = np.zeros_like(data.log_loss)
         for p, (n, d) in enumerate(zip(np.exp(data.log_params), np.exp(data.log_tokens), strict=True)):
             mean[p] = np.log(_above_zero(law.loss(n, d, effect[:, [p]]))).mean(axis=0)
-        residual = np.where(data.observed > 0, data.log_loss - mean, np.nan)
-        return evaluation_correlation(residual, data.cells)
+        return mean
 
 
 def _above_zero(loss: Floats) -> Floats:

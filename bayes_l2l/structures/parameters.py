@@ -18,8 +18,9 @@ Effects = Mapping[str, tuple[list[str], list[int]]]
 INNER: Final = ("_offset", "_slope", "_drawn", "__")
 #: Bounded distributions, whose chains start where PyMC starts them.
 _BOUNDED: Final = ("Beta", "TruncatedNormal", "Uniform")
-#: Transforms to E over a loss whose argument is about the logarithm of the odds E/(L - E), or is that of L/(L - E).
-_BY_ODDS: Final = ("sigmoid", "below_one")
+#: Transforms to E over a loss whose argument is the logarithm of the odds E/(L - E), or of L/(L - E), and what of
+#: these is small: half the median of the shipped priors.
+_BY_ODDS: Final = {"sigmoid": 0.25, "below_one": 1.0}
 
 
 def effects_of(cells: Sequence[tuple[str, ...]], dims: Sequence[str] = ("eval_set", "train_set")) -> Effects:
@@ -100,9 +101,10 @@ def parameter(
 def _coordinates(prior: Prior, odds: bool) -> dict[str, Any]:
     """What PyMC is told of the coordinates that a prior is sampled in, where its own choice is not the best."""
     if odds and prior.dist == "Normal" and prior.transform in _BY_ODDS:
-        return {"default_transform": log_odds()}
-    numbers = [prior.kwargs.get(name) for name in ("lower", "upper", "sigma")]
-    if prior.dist == "TruncatedNormal" and all(isinstance(number, int | float) for number in numbers):
+        return {"default_transform": log_odds(_BY_ODDS[prior.transform])}
+    arguments = [prior.kwargs.get(name) for name in ("lower", "upper", "sigma")]
+    numbers = [value for value in arguments if isinstance(value, int | float)]
+    if prior.dist == "TruncatedNormal" and len(numbers) == 3:
         return {"default_transform": between(*numbers)}
     return {}
 

@@ -263,7 +263,7 @@ class Structure(ABC, Generic[Spec, Arrays]):
         source : str, optional
             Cell or training set to read the losses off, where the structure relates cells one by one.
         noisy : bool
-            Whether a run has the noise of its own cell.
+            Whether a run has the noise of its own cell, and its evaluation what it may depart from its law by.
 
         Returns
         -------
@@ -276,6 +276,23 @@ class Structure(ABC, Generic[Spec, Arrays]):
             If the structure has no use for a source, or lacks the one that is named.
         """
         raise NotImplementedError
+
+    def departed(self, posterior: Posterior, at: pd.DataFrame) -> Floats:
+        """How far evaluations may have departed from their laws beyond the runs.
+
+        Parameters
+        ----------
+        posterior : Posterior
+            Of this structure.
+        at : pandas.DataFrame
+            As of `losses`.
+
+        Returns
+        -------
+        ndarray, shape (point,)
+            Standard deviation of log loss, in residual scales of the cell.
+        """
+        return np.zeros(len(at))
 
     def given(
         self, posterior: Posterior, seen: Mapping[Cell, float], targets: Sequence[Cell], *, kind: Kind, run: int = 0

@@ -20,8 +20,14 @@ EDU, SMOLLM, STARCODER = "fineweb-edu-100b", "smollm-corpus", "starcoder"
 LAW = ("E", "log_A", "log_B", "alpha", "beta", "gamma", "c")
 
 
+def by_laws(fit: Fit) -> Fit:
+    """The fit with differences between training sets as the laws say, also beyond the runs."""
+    return replace(fit, spec=replace(fit.spec, likelihood=replace(fit.spec.likelihood, differences=None)))
+
+
 def with_task_laws(fit: Fit, other: str, **changed: float) -> Fit:
     """The fit with the task's law of EDU in every draw on `other`, too, less what is changed."""
+    fit = by_laws(fit)
     posterior, cells = fit.posterior, [f"task|{EDU}", f"task|{other}"]
     new = {}
     for name in (*LAW, "residual_scale"):
@@ -107,6 +113,37 @@ def test_identical_sets_are_not_decided_and_it_hardly_matters(joint):
     assert law.regret.tolist() == [0, 0]
 
 
+def test_a_regret_is_also_told_in_compute(joint):
+    """A regret is worth the compute without which the law of the best set would be as much worse."""
+    choice = joint.choose(eval_set="task", flops=1e21)
+    place, (low, high) = choice.train_sets.index(choice.best), (choice.budgets[0], 1e21)
+    other = choice.regret.drop(choice.best).idxmin()
+    kept = 1e21 * (1 - choice.lost_flops[other])
+    assert low <= kept < high
+    law = np.interp(np.log([kept, 1e21]), np.log(choice.budgets), choice.curves[:, :, place].mean(axis=0))
+    assert law[0] - law[1] == pytest.approx(choice.regret[other], rel=1e-6)
+    assert (choice.lost_flops.sort_values().index == choice.regret.sort_values().index).all()
+    same = with_task_laws(joint, SMOLLM).choose(eval_set="task", flops=1e21, train_set=[EDU, SMOLLM])
+    assert same.if_wrong == pytest.approx(same.regret[same.best] / (1 - same.p_best[same.best]))
+
+
+def test_a_recommendation_says_the_answer_the_cost_and_what_would_change_it(handmade_two):
+    names, fit = handmade_two
+    choice = fit.choose(eval_set=names, weights=[1, 3], params=1e9, tokens=2e10)
+    verdict, cost, *others = choice.recommendation(next_run=False)
+    assert f": {choice.best} for the lowest loss on web (weight 0.25) and task (weight 0.75)" in verdict
+    assert f"the best of 2 with probability {choice.p_best[choice.best]:.2f}" in verdict
+    assert "of the FLOPs were lost" in cost or "expected regret 0 nats/token" in cost
+    table = choice.by_evaluation()
+    alone = table[table["train_set"] != choice.best]
+    for row in alone.itertuples():
+        assert f"by {row.eval_set} alone {row.train_set}, with probability {row.p_best:.2f}" in others
+    assert table["weight"].tolist() == [0.25, 0.75]
+    np.testing.assert_allclose(np.einsum("e,des->ds", [0.25, 0.75], choice.each), choice.draws)
+    assert str(choice).startswith(verdict)
+    assert cost in choice._repr_html_()
+
+
 def test_what_all_share_cancels(joint):
     """A set that is a hair better in every draw is the best, however uncertain the loss of either is."""
     wide = joint.posterior["E"] + xr.DataArray(
@@ -137,7 +174,7 @@ def test_a_crossing_that_is_built_in_is_found(joint):
         values = posterior[name].copy()
         values.loc[{"cell": f"task|{SMOLLM}"}] = edu[name].to_numpy() + more.get(name, 0.0)
         new[name] = values
-    fit = with_draws(joint, **new, residual_scale=1e-6 * posterior["residual_scale"])
+    fit = with_draws(by_laws(joint), **new, residual_scale=1e-6 * posterior["residual_scale"])
     found = fit.choose(eval_set="task", flops=1e21, train_set=[EDU, SMOLLM])
     row = found.crossings().iloc[0]
     assert (row["below"], row["above"], row["probability"]) == (EDU, SMOLLM, 1.0)
@@ -157,7 +194,7 @@ def test_the_last_crossing_counts():
 def test_tables(choice):
     table = choice.table(quantiles=[0.05, 0.95])
     columns = ["train_set", "params", "tokens", "flops", "kind", "mean", "sd", "median", "q0.05", "q0.95", "p_best"]
-    assert list(table) == [*columns, "regret", "p_better_than_best", "extrapolation"]
+    assert list(table) == [*columns, "regret", "lost_flops", "p_better_than_best", "extrapolation"]
     assert table["train_set"][0] == choice.best
     assert table["p_better_than_best"][0] == 0.5
     pairs = choice.pairs()

@@ -305,3 +305,23 @@ def test_nothing_is_planned_for_a_task_at_chance():
     with pytest.raises(DataError, match="quiz of models trained on fineweb-edu-100b has not left chance"):
         fit.plan(goal="quiz@fineweb-edu-100b", budget=1e20, flops=1e21)
     assert fit.plan(goal="quiz@starcoder", budget=1e20, flops=1e21).before > 0
+
+
+def test_a_run_tells_nothing_of_what_its_evaluation_departs_by_further_on(joint):
+    """The law is known; a run beyond the others is off by what its evaluation departs by up to there."""
+    known = {name: 0 * values + values.mean(["chain", "draw"]) for name, values in joint.posterior.items()}
+    likelihood = replace(joint.spec.likelihood, discrepancy=None, differences=None)
+    spec = replace(joint.spec, likelihood=likelihood)
+    fit = replace(with_draws(joint, **known | {"size_effect_scale": 0 * known["size_effect_scale"]}), spec=spec)
+    largest = fit.sweep.table.loc[fit.sweep.table["eval_set"] == EDU, "flops"].max()
+    way = np.array([2.0, 5.0])  # factors e of compute beyond the runs, of the candidate and of the goal
+    params = np.sqrt(np.exp(way) * largest / 120)
+    candidate = pd.DataFrame({"train_set": [EDU], "params": params[:1], "tokens": 20 * params[:1]})
+    found = fit.plan(goal=EDU, params=params[1], tokens=20 * params[1], budget=1e25, candidates=candidate)
+    loss = fit.forecast(train_set=EDU, eval_set=EDU, params=params[1], tokens=20 * params[1], kind="mean")
+    scale = float(known["residual_scale"].sel(cell=f"{EDU}|{EDU}")[0, 0])
+    middle = np.exp(np.log(loss.draws).mean())
+    assert found.before == pytest.approx(middle * scale * np.sqrt(1 + way[1] ** 2), rel=0.05)
+    left = 1 + way[1] ** 2 - way[0] ** 4 / (1 + way[0] ** 2)
+    expected = np.sqrt(left / (1 + way[1] ** 2))
+    assert found.candidates["after"][0] / found.before == pytest.approx(expected, rel=1e-6)

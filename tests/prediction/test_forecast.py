@@ -217,7 +217,7 @@ def test_runs_of_downstream_evaluations_scatter_by_students_t():
     heavy = ResidualSpec(dist="StudentT", parameters={"nu": 4.0})
     spec = replace(made.spec, downstream=replace(made.spec.downstream, likelihood=heavy))
     fit = replace(made, spec=spec)
-    at = pd.DataFrame({"params": [1e9], "tokens": [2e10]})
+    at = pd.DataFrame({"params": [5e8], "tokens": [1e10]})
     structure = structure_of(spec)
     points = expand(at, cells=fit.cells, max_flops=fit.max_flops)
     noisy, still = (structure.losses(fit, points, kind="predictive", noisy=noisy) for noisy in (True, False))

@@ -27,7 +27,7 @@ from bayes_l2l.notes import Note
 from bayes_l2l.report.page import decimals, digits, equation
 from bayes_l2l.report.sections import report
 
-SECTIONS = ["summary", "data", "model", "forecasts", "relations", "entropy", "sizes", "diagnostics"]
+SECTIONS = ["summary", "data", "model", "forecasts", "choice", "relations", "entropy", "sizes", "diagnostics"]
 FAR = 20 * 4.84e19
 
 
@@ -92,7 +92,7 @@ def test_a_budget_of_ones_own(joint):
 def test_every_table_is_there_as_csv(html):
     tables = re.findall(r'<table id="([\w-]+)"', html)
     assert set(tables) == {
-        "runs", "cells", "priors", "forecast", "relations", "parameters", "sizes", "scores", "diagnostics",
+        "runs", "cells", "priors", "forecast", "choice", "relations", "parameters", "sizes", "scores", "diagnostics",
     }  # fmt: skip
     for name in tables:
         assert len(csv_of(html, name)), name
@@ -160,7 +160,7 @@ def test_without_a_backtest_it_says_that_nothing_was_checked(joint):
 
 def test_separate_laws_have_no_relations():
     html = report(synthetic_fit(train_sets=["starcoder", "smollm-corpus"]))
-    assert sections(html) == SECTIONS
+    assert sections(html) == [name for name in SECTIONS if name != "choice"]  # they have no evaluation in common
     assert "does not relate" in section(html, "relations")
     assert "<svg" not in section(html, "relations")
 

@@ -9,7 +9,7 @@ import pytest
 from bayes_l2l.structures.coordinates import between, log_odds
 
 CASES = {
-    "odds": (log_odds(), np.linspace(-6, 4, 41)),
+    "odds": (log_odds(0.25), np.linspace(-6, 4, 41)),
     "between": (between(0.0, 0.25, 0.03), np.linspace(1e-4, 0.2499, 41)),
     "wide prior": (between(-1.0, 2.0, 50.0), np.linspace(-0.999, 1.999, 41)),
 }
@@ -31,7 +31,7 @@ def test_the_jacobian_is_that_of_finite_differences(name):
 
 def test_large_odds_are_sampled_as_they_are_and_small_ones_by_their_logarithm():
     def steps(odds):
-        return np.diff(log_odds().forward(np.log(odds)).eval())
+        return np.diff(log_odds(0.25).forward(np.log(odds)).eval())
 
     np.testing.assert_allclose(steps(np.array([2.0, 3.0, 4.0, 5.0])), 4.0, rtol=1e-3)
     np.testing.assert_allclose(steps(np.array([1e-4, 1e-3, 1e-2])), np.log(10), rtol=0.02)
