@@ -93,7 +93,8 @@ class MixtureArrays:
         sizes = sizes.iloc[np.argsort((sizes["params"] * sizes["tokens"]).to_numpy(), kind="stable")]
         cells = table.groupby(["eval_set", "size", "train_set"])[["log", "noise"]].mean()
         log, noise = (cells[name].unstack(["size", "train_set"]) for name in ("log", "noise"))
-        order, groups = _grouped(list(log.columns.to_flat_index()), sizes.index.tolist())
+        measured: list[Any] = log.columns.tolist()
+        order, groups = _grouped(measured, sizes.index.tolist())
         runs = [(sizes.index[block.size], name) for names, blocks in groups for block in blocks for name in names]
         place = {name: i for i, name in enumerate(mixtures)}
         log, noise = log[runs], noise[runs]
