@@ -59,22 +59,39 @@ class Source:
     registry: str  # "Debian" or "PyPI"
 
 
+LANGUAGES: Final = ("de", "fr", "es", "it", "ru", "ja", "pl")
 SOURCES: Final = {
     "english": [
         Source("anarchism", "15.3-3", "GPL-2", "Debian"),
         Source("sword-comm-tdavid", "2.1-1", "public domain", "Debian"),
         Source("sword-comm-mhcc", "2.0-1", "public domain", "Debian"),
+        Source("linux-doc-6.1", "6.1.192-2", "GPL-2", "Debian"),
+        Source("libreoffice-help-en-us", "4:7.4.7-1+deb12u14", "MPL-2.0", "Debian"),
+        Source("postgresql-doc-15", "15.20-0+deb12u1", "PostgreSQL", "Debian"),
     ],
-    "languages": [Source("debian-handbook", "11.20220922", "GPL-2+ or CC-BY-SA-3.0", "Debian")],
+    "languages": [
+        Source("debian-handbook", "11.20220922", "GPL-2+ or CC-BY-SA-3.0", "Debian"),
+        *(Source(f"libreoffice-help-{it}", "4:7.4.7-1+deb12u14", "MPL-2.0", "Debian") for it in LANGUAGES),
+    ],
     "python": [
         Source("sympy", "1.14.0", "BSD-3-Clause", "PyPI"),
         Source("django", "5.2.7", "BSD-3-Clause", "PyPI"),
         Source("scikit-learn", "1.7.2", "BSD-3-Clause", "PyPI"),
         Source("sqlalchemy", "2.0.44", "MIT", "PyPI"),
+        Source("statsmodels", "0.15.0", "BSD-3-Clause", "PyPI"),
+        Source("networkx", "3.6.1", "BSD-3-Clause", "PyPI"),
+        Source("twisted", "26.10.0", "MIT", "PyPI"),
     ],
     "c": [Source("linux-source-6.1", "6.1.192-2", "GPL-2", "Debian")],
-    "mathematics": [Source("metamath-databases", "0.0.0~20210101.git55fe226-2", "CC0-1.0", "Debian")],
-    "dictionary": [Source("dict-gcide", "0.48.5+nmu2", "GPL-2+", "Debian")],
+    "mathematics": [
+        Source("metamath-databases", "0.0.0~20210101.git55fe226-2", "CC0-1.0", "Debian"),
+        Source("acl2-books-source", "8.5dfsg-5", "BSD-3-Clause, GPL-2+ and others, a file", "Debian"),
+    ],
+    "dictionary": [
+        Source("dict-gcide", "0.48.5+nmu2", "GPL-2+", "Debian"),
+        Source("dict-wn", "1:3.0-37", "WordNet", "Debian"),
+        Source("dict-foldoc", "20230119-1", "GFDL-1.1+", "Debian"),
+    ],
 }
 KERNEL: Final = ("kernel", "mm", "fs", "net", "block", "ipc", "lib", "crypto", "security", "sound/core")
 LARGEST: Final = 64_000_000  # bytes of a corpus; nothing here needs more
@@ -112,16 +129,21 @@ def fetch(source: Source, work: Path) -> Path:
 
 
 def english(folders: list[Path]) -> Iterator[str]:
-    """Sections of An Anarchist FAQ, and two commentaries on the Bible, cut between paragraphs."""
+    """An Anarchist FAQ, two commentaries on the Bible, and manuals: of Linux, LibreOffice and PostgreSQL."""
     for path in _under(folders, "*.html"):
-        yield _text(path.read_text(encoding="utf-8", errors="replace"))
+        if "linux-doc" not in str(path):  # its pages repeat the whole table of contents; their sources are there too
+            yield _text(path.read_text(encoding="utf-8", errors="replace"))
     for path in _under(folders, "ot.*zz") + _under(folders, "nt.*zz"):
         for chapter in _inflated(path.read_bytes()):
             yield from _pieces(_text(chapter.decode("utf-8", errors="replace")), 16_000)
+    for path in _under(folders, "*.rst*"):
+        if path.is_file() and "translations" not in path.parts:
+            data = path.read_bytes()
+            yield (gzip.decompress(data) if path.suffix == ".gz" else data).decode("utf-8", errors="replace")
 
 
 def languages(folders: list[Path]) -> Iterator[str]:
-    """Pages of the Debian handbook in every language but English."""
+    """Pages of the Debian handbook in every language but English, and LibreOffice's help in seven."""
     for path in _under(folders, "*.html"):
         if path.parent.name != "en-US":
             yield _text(path.read_text(encoding="utf-8", errors="replace"))
@@ -146,16 +168,19 @@ def c(folders: list[Path]) -> Iterator[str]:
 
 
 def mathematics(folders: list[Path]) -> Iterator[str]:
-    """Metamath's set.mm: comments and statements. Compressed proofs, which are codes and not text, are left out."""
+    """Metamath's set.mm, comments and statements without the codes that are its proofs; and ACL2's books."""
     (path,) = _under(folders, "set.mm")
     text = re.sub(r"\$=.*?\$\.", "$.", path.read_text(encoding="utf-8"), flags=re.DOTALL)
     yield from _pieces(text, 16_000)
+    for path in _in_disorder(_under(folders, "*.lisp")):
+        if path.stat().st_size < 1_000_000:  # larger ones are tables
+            yield from _pieces(path.read_text(encoding="utf-8", errors="replace"), 64_000)
 
 
 def dictionary(folders: list[Path]) -> Iterator[str]:
-    """The GNU Collaborative International Dictionary of English, cut between entries."""
-    (path,) = _under(folders, "*.dict.dz")
-    yield from _pieces(gzip.decompress(path.read_bytes()).decode("utf-8", errors="replace"), 16_000)
+    """The Collaborative International Dictionary of English, WordNet and FOLDOC, cut between entries."""
+    for path in _under(folders, "*.dict.dz"):
+        yield from _pieces(gzip.decompress(path.read_bytes()).decode("utf-8", errors="replace"), 16_000)
 
 
 READERS: Final = {
@@ -277,6 +302,11 @@ def say(text: str) -> None:
     """Tell how it goes."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+def _in_disorder(paths: list[Path]) -> list[Path]:
+    """Paths in the order of their hashes: what is cut off at `LARGEST` is then of every kind."""
+    return sorted(paths, key=lambda path: hashlib.sha256("/".join(path.parts[-3:]).encode()).digest())
 
 
 def _under(folders: list[Path], pattern: str) -> list[Path]:
