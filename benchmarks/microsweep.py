@@ -4,12 +4,11 @@
 
     python benchmarks/microsweep.py corpora WORK     fetch, clean and write WORK/corpora/NAME/*.txt
     python benchmarks/microsweep.py measure WORK     the runs, into WORK/microsweep.csv and microsweep-large.csv
-    python benchmarks/microsweep.py repeat WORK      three runs again, with four seeds, into WORK/repeats.csv
-    python benchmarks/microsweep.py rates WORK       the smallest and the largest run at other learning rates
+    python benchmarks/microsweep.py rates WORK       a small and a larger run at other learning rates: results/
     python benchmarks/microsweep.py fit WORK         the joint model, without the large runs: WORK/train.nc and all.nc
     python benchmarks/microsweep.py evaluate WORK    what those fits say of the large runs: results/ and docs/
 
-The first needs `apt-get` of Debian 12 and `pip`, the next three PyTorch (the extra `sweep`) and about an hour of one
+The first needs `apt-get` of Debian 12 and `pip`, the next two PyTorch (the extra `sweep`) and about an hour of one
 core; stopped, the same command goes on. The text stays in the work folder: only tables of losses are committed.
 """
 
@@ -20,6 +19,7 @@ import gzip
 import hashlib
 import html
 import json
+import math
 import platform
 import re
 import shutil
@@ -29,7 +29,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,7 +42,7 @@ import bayes_l2l as l2l
 from bayes_l2l import microsweep
 from bayes_l2l.evaluation import scores
 from bayes_l2l.files import write_picture, write_table, write_whole
-from bayes_l2l.microsweep import Run
+from bayes_l2l.microsweep import BUDGETS
 from bayes_l2l.plotting import laws as plots
 from bayes_l2l.plotting import relations
 
@@ -95,11 +95,12 @@ SOURCES: Final = {
 }
 KERNEL: Final = ("kernel", "mm", "fs", "net", "block", "ipc", "lib", "crypto", "security", "sound/core")
 LARGEST: Final = 64_000_000  # bytes of a corpus; nothing here needs more
-SEEDS: Final = (0, 1, 2, 3)
+MIXTURE: Final = ("english", "python")  # the seventh training set
+LARGE_FACTORS: Final = (5.0, 20.0)  # of the largest budget
 FACTORS: Final = (0.5, 1.0, 2.0)  # of the learning rates
 RESULTS: Final = Path(__file__).parent / "results"
 #: Scores that are shown of every large run's train loss.
-ONE_BY_ONE: Final = ("train_set", "actual", "median", "rel_error", "width90")
+ONE_BY_ONE: Final = ("train_set", "factor", "actual", "median", "rel_error", "width90", "held90")
 DOCS: Final = Path(__file__).parents[1] / "docs"
 
 
@@ -253,48 +254,30 @@ def folders(work: Path) -> list[Path]:
 
 def measure(work: Path) -> None:
     """Make the runs of the embedded sweep, those that are not there yet."""
-    microsweep.sweep(folders(work), work / "microsweep.csv", progress=sys.stderr.isatty())
-
-
-def grid_of(names: list[str]) -> list[Run]:
-    """Runs of the embedded sweep on some corpora, without the large ones."""
-    return microsweep.grid(names, budgets=microsweep.BUDGETS, sizes=6, tokens_per_param=20, large_factor=0)
-
-
-def repeated() -> list[Run]:
-    """Three runs of the grid, amid its smallest, middle and largest budget, each with the first seeds."""
-    runs, table = [], grid_of(list(SOURCES))
-    for name, budget in zip(("english", "python", "mathematics"), microsweep.BUDGETS[::2], strict=True):
-        of_budget = [run for run in table if run.train_set == name and run.budget == budget]
-        run = of_budget[len(of_budget) // 2]
-        runs += [Run(name, run.width, run.steps, run.budget, seed) for seed in SEEDS]
-    return runs
-
-
-def repeat(work: Path) -> None:
-    """Make three runs again: with seed 0 the same as in the sweep, and with others."""
-    corpora = [microsweep.read_corpus(folder) for folder in folders(work)]
-    table = microsweep.measure(repeated(), corpora, work / "repeats.csv", progress=sys.stderr.isatty())
-    write_table(table, RESULTS / "microsweep_repeats.csv")
+    microsweep.sweep(
+        folders(work),
+        work / "microsweep.csv",
+        mixtures=[MIXTURE],
+        large_factors=LARGE_FACTORS,
+        progress=sys.stderr.isatty(),
+    )
 
 
 def rates(work: Path) -> None:
-    """Train a small and a large run of one corpus at multiples of the learning rate."""
-    corpora = [microsweep.read_corpus(folder) for folder in folders(work)[:1]]
+    """Train a model amid the smallest and one amid the second largest budget at multiples of the learning rate."""
     rows = []
-    runs = grid_of([corpora[0].name])
-    for budget in (min(microsweep.BUDGETS), max(microsweep.BUDGETS)):
-        of_budget = [run for run in runs if run.budget == budget]
-        run = of_budget[len(of_budget) // 2]
+    runs = microsweep.grid([("english",)], budgets=microsweep.BUDGETS, sizes=6, large_factors=())
+    chosen = [[run for run in runs if run.budget == budget][3] for budget in (min(BUDGETS), sorted(BUDGETS)[-2])]
+    corpora = microsweep.tokenize(
+        [microsweep.read_corpus(folder) for folder in folders(work)], dict.fromkeys(SOURCES, 1_000_000)
+    )
+    for run in chosen:
         for factor in FACTORS:
             scaled = {name: factor * rate for name, rate in microsweep.RATES.items()}
-            for seed in SEEDS[:2]:
-                again = Run(run.train_set, run.width, run.steps, run.budget, seed)
-                loss = microsweep.train(again, corpora, rates=scaled)["loss"].item()
-                rows.append(
-                    {"params": run.params, "tokens": run.tokens, "factor": factor, "seed": seed, "loss": loss}
-                )
-                say(str(rows[-1]))
+            table = microsweep.train([replace(run, seed=seed) for seed in (0, 1)], corpora, rates=scaled)
+            own = table[table["eval_set"] == run.train_set]
+            rows += own.assign(factor=factor)[["params", "tokens", "factor", "seed", "loss"]].to_dict("records")
+            say(str(rows[-2:]))
     write_table(pd.DataFrame(rows), RESULTS / "microsweep_rates.csv")
 
 
@@ -348,9 +331,9 @@ def fit(work: Path) -> None:
 
 
 def evaluate(work: Path) -> None:
-    """Hold the fits to account on the large runs."""
+    """Hold the fits to account on the large runs, and look at the isoFLOP curves."""
     sweep, large = l2l.load_sweep("microsweep"), l2l.large_runs("microsweep")
-    train, ahead = sweep.select(eval_sets="train"), large.select(eval_sets="train")
+    train, ahead = sweep.select(eval_sets="train"), farthest(large.select(eval_sets="train"))
     fits = {name: l2l.load_fit(path) for name, path in fit_files(work).items() if path.exists()}
     forecasts = {name: forecast_scores(fit, large) for name, fit in fits.items()}
     pairs = train_to_train(fits["train losses"], ahead)
@@ -359,10 +342,11 @@ def evaluate(work: Path) -> None:
         "machine": f"{platform.machine()}, Python {platform.python_version()}, bayes_l2l {l2l.__version__}",
         "runs": int(sweep.n_runs),
         "large_runs": int(large.n_runs),
-        "minima": minima(train.table).to_dict("records"),
-        "repeats": seed_spread(train.table),
+        "curves": curves(train.table).to_dict("records"),
+        "scatter": seed_scatter(sweep.table),
         "fits": {name: diagnosed(fit) for name, fit in fits.items()},
         "forecasts": {name: scores.summary(rows).iloc[0].to_dict() for name, rows in forecasts.items()},
+        "by_distance": by_distance(train, forecasts["train losses"], large),
         "train_losses": forecasts["train losses"][list(ONE_BY_ONE)].to_dict("records"),
         "by_kind": by_kind(forecasts["all losses"]) if "all losses" in forecasts else [],
         "train_to_train": {
@@ -389,7 +373,27 @@ def forecast_scores(fit: l2l.Fit, large: l2l.Sweep) -> pd.DataFrame:
     """Scores of the forecasts of those large runs whose cells were fitted, a row a loss."""
     cells = pd.DataFrame(fit.cells, columns=["eval_set", "train_set"])
     actual = large.table.merge(cells, on=["eval_set", "train_set"])
-    return scores.score_table(fit.forecast(actual[list(scores.KEYS)]).table(), actual)
+    scored = scores.score_table(fit.forecast(actual[list(scores.KEYS)]).table(), actual)
+    return scored.assign(factor=factor_of(scored), held90=scored["in90"].astype(bool))
+
+
+def factor_of(table: pd.DataFrame) -> pd.Series:
+    """Compute over the largest budget of the grid, to the nearest whole number."""
+    return (6 * table["params"] * table["tokens"] / max(BUDGETS)).round().astype(int)
+
+
+def farthest(large: l2l.Sweep) -> l2l.Sweep:
+    """The runs of the largest factor."""
+    return large.above(0.9 * large.table["flops"].max())
+
+
+def by_distance(train: l2l.Sweep, model: pd.DataFrame, large: l2l.Sweep) -> list[dict[str, Any]]:
+    """Scores of the train losses at each factor, the model's and the bootstrap's."""
+    actual = large.select(eval_sets="train").table
+    points = actual[["train_set", "eval_set", "params", "tokens"]]
+    baseline = scores.score_table(l2l.bootstrap(train).forecast(points), actual)
+    both = [model.assign(forecast="joint"), baseline.assign(factor=factor_of(baseline), forecast="bootstrap")]
+    return scores.summary(pd.concat(both), by=["factor", "forecast"]).to_dict("records")
 
 
 def train_to_train(fit: l2l.Fit, large: l2l.Sweep) -> pd.DataFrame:
@@ -409,50 +413,42 @@ def train_to_train(fit: l2l.Fit, large: l2l.Sweep) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def minima(train: pd.DataFrame) -> pd.DataFrame:
-    """Where the best size of each isoFLOP curve lies: its place among the sizes, and D/N there."""
+def curves(train: pd.DataFrame) -> pd.DataFrame:
+    """How each isoFLOP curve looks: a parabola in log N, what it leaves, and where the best size lies."""
     rows = []
-    for (name, budget), curve in train.sort_values("params").groupby(["train_set", "budget"]):
-        place = int(curve["loss"].argmin())
-        best = curve.iloc[place]
-        ends = place in (0, len(curve) - 1)
+    cells = train.groupby(["train_set", "budget", "params", "tokens"], as_index=False)["loss"].mean()
+    for (name, budget), curve in cells.sort_values("params").groupby(["train_set", "budget"]):
+        size, loss = np.log(curve["params"]), np.log(curve["loss"])
+        bend, slope, _ = shape = np.polyfit(size, loss, 2)
+        left = loss - np.polyval(shape, size)
+        lowest = np.exp(-slope / (2 * bend)) if bend > 0 else np.nan
+        best = curve.iloc[int(curve["loss"].argmin())]
+        ends = curve["params"].iloc[[0, -1]].tolist()
         rows.append(
             {
                 "train_set": name,
                 "budget": budget,
                 "params": best["params"],
                 "tokens_per_param": best["tokens"] / best["params"],
-                "inside": not ends,
+                "parabola_params": lowest,
+                "left_percent": 100 * float(np.sqrt((left**2).sum() / (len(left) - 3))),
+                "convex": bool(bend > 0),
+                "inside": bool(best["params"] not in ends and ends[0] < lowest < ends[1]),
             }
         )
     return pd.DataFrame(rows)
 
 
-def seed_spread(train: pd.DataFrame) -> list[dict[str, Any]]:
-    """Repeats of three runs: what seed 0 gave again, and the standard deviation over seeds."""
-    path = RESULTS / "microsweep_repeats.csv"
-    if not path.exists():
-        return []
-    table = pd.read_csv(path)
-    table = table[table["train_set"] == table["eval_set"]]
-    rows = []
-    for (name, params), runs in table.groupby(["train_set", "params"]):
-        again = runs[runs["seed"] == 0].iloc[0]
-        before = train.loc[train["run_id"] == again["run_id"], "loss"].item()
-        sd = runs["loss"].std(ddof=1)
-        rows.append(
-            {
-                "train_set": name,
-                "params": params,
-                "loss": before,
-                "again": again["loss"],
-                "seeds": len(runs),
-                "mean": runs["loss"].mean(),
-                "sd": sd,
-                "sd_percent": 100 * sd / before,
-            }
-        )
-    return rows
+def seed_scatter(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Standard deviation of train losses over seeds, pooled over the cells of a budget."""
+    own = table[table["train_set"] == table["eval_set"]]
+    logs = own.assign(log=np.log(own["loss"])).groupby(["train_set", "budget", "params", "tokens"])["log"]
+    cells = pd.DataFrame({"seeds": logs.size(), "squares": logs.var(ddof=1)}).query("seeds > 1").reset_index()
+    pooled = cells.groupby("budget").agg(cells=("seeds", "size"), squares=("squares", "mean")).reset_index()
+    return [
+        {"budget": row.budget, "cells": row.cells, "sd_percent": 100 * math.sqrt(row.squares)}
+        for row in pooled.itertuples()
+    ]
 
 
 def diagnosed(fit: l2l.Fit) -> dict[str, Any]:
@@ -485,7 +481,8 @@ def isoflops(train: pd.DataFrame) -> Any:
     fig = Figure(figsize=(11, 6), layout="constrained")
     for ax, name in zip(fig.subplots(2, 3).flat, names, strict=True):
         for budget, colour in zip(budgets, colours, strict=True):
-            curve = train[(train["train_set"] == name) & (train["budget"] == budget)].sort_values("params")
+            curve = train[(train["train_set"] == name) & (train["budget"] == budget)]
+            curve = curve.groupby("params", as_index=False)["loss"].mean()  # over seeds
             ax.plot(curve["params"], curve["loss"], "o-", ms=3.5, lw=1, color=colour, label=f"{budget:.2g} FLOPs")
         ax.set(xscale="log", title=name)
         ax.spines[["top", "right"]].set_visible(False)
@@ -497,14 +494,12 @@ def isoflops(train: pd.DataFrame) -> Any:
 
 def as_markdown(found: dict[str, Any]) -> str:
     """The results as a page."""
-    made = pd.DataFrame(found["minima"])
-    inside = made.groupby("train_set")["inside"].sum()
     parts = [
         "# The measured sweep, held to account\n",
         f"`python benchmarks/microsweep.py evaluate`, {found['made']}, {found['machine']}. {found['runs']} runs are "
-        f"fitted, {found['large_runs']} large ones of 20 times the largest budget are not. Percent of the loss.\n",
+        f"fitted, {found['large_runs']} large ones of 5 and 20 times the largest budget are not. Percent of the loss.\n",
         "## Train-to-train, large runs not fitted\n",
-        "From the train loss that one set's large run reached, that of another's "
+        "Of runs of 20 times the largest budget. From the train loss that one set's large run reached, that of another's "
         f"(`fit.translate(source, target).forecast(loss)`): 90% intervals hold "
         f"{found['train_to_train']['held90']} of {found['train_to_train']['n']} pairs, 50% intervals "
         f"{found['train_to_train']['held50']}. `unreached` is the percentage of draws that the intervals leave out: "
@@ -518,7 +513,24 @@ def as_markdown(found: dict[str, Any]) -> str:
                 ["fit", "n", "rel_error", "bias", "crps", "coverage50", "width50", "coverage90", "width90"]
             ]
         ),
-        "Train losses, one by one:\n",
+        "Train losses, by compute over the largest budget of the grid, beside the bootstrap of Eq. 4:\n",
+        _markdown(
+            pd.DataFrame(found["by_distance"])[
+                [
+                    "factor",
+                    "forecast",
+                    "n",
+                    "rel_error",
+                    "bias",
+                    "crps",
+                    "coverage50",
+                    "width50",
+                    "coverage90",
+                    "width90",
+                ]
+            ]
+        ),
+        "One by one:\n",
         _markdown(pd.DataFrame(found["train_losses"])),
         "## Fits\n",
         _markdown(
@@ -526,20 +538,19 @@ def as_markdown(found: dict[str, Any]) -> str:
         ),
         *(f"- {name}: {note}\n" for name, fit in found["fits"].items() for note in fit["notes"]),
         "\n## IsoFLOP curves\n",
-        "Budgets, of five, whose best size is not at an end: "
-        + ", ".join(f"{name} {count}" for name, count in inside.items())
-        + ". The best size of each:\n",
-        _markdown(made),
+        "A parabola in log N of the log loss: where its lowest point is, and what it leaves (root mean square, percent, "
+        "with as many degrees of freedom taken as it has coefficients). `inside`: neither the best size nor that point "
+        "is at an end.\n",
+        _markdown(pd.DataFrame(found["curves"])),
     ]
+    if found["scatter"]:
+        parts += [
+            "Standard deviation of train losses over seeds (percent of the loss):\n",
+            _markdown(pd.DataFrame(found["scatter"])),
+        ]
     if found["by_kind"]:
         shown = pd.DataFrame(found["by_kind"])[["kind", "n", "rel_error", "bias", "crps", "coverage50", "coverage90"]]
         parts += ["## The fit of all losses, by kind of cell\n", _markdown(shown)]
-    if found["repeats"]:
-        parts += [
-            "## Repeats\n",
-            "`again` is seed 0 once more, `sd` over seeds (initial weights and order of the data).\n",
-            _markdown(pd.DataFrame(found["repeats"])),
-        ]
     return "\n".join(parts)
 
 
@@ -556,7 +567,6 @@ def _markdown(table: pd.DataFrame) -> str:
 JOBS: Final = {
     "corpora": corpora,
     "measure": measure,
-    "repeat": repeat,
     "rates": rates,
     "fit": fit,
     "evaluate": evaluate,

@@ -23,6 +23,7 @@ HELD_OUT: Final = 512  # sequences of an evaluation: some 70 kB
 _HELD_SHARE: Final = 0.02  # of a corpus at least, so that the windows are of many documents
 _PIECE: Final = 16_384  # bytes; a single file is cut at line ends into documents of about this size
 BLOCK: Final = 8192  # windows that are shuffled among each other
+_PART: Final = 2_048  # bytes; documents that are trained on are cut into parts of about this size and shuffled
 _SAMPLE: Final = 2_000_000  # bytes of each corpus that subwords are learned on
 
 
@@ -35,7 +36,8 @@ class Corpus:
     name : str
         What the training set and its evaluation are called.
     train, held : tuple of bytes
-        Documents to train on, and others to evaluate on.
+        Parts of documents, shuffled, to train on (so that short runs read of every kind, too), and whole documents to
+        evaluate on.
     """
 
     name: str
@@ -85,9 +87,7 @@ def read_corpus(path: str | Path) -> Corpus:
         If it is not there, or too small to hold anything out.
     """
     path = Path(path)
-    # Sorted by their content's hash: an order that knows no file names and no random numbers of a library.
-    order = sorted({hashlib.sha256(document).digest(): document for document in _documents(path)}.items())
-    documents = [document for _, document in order]
+    documents = _shuffled(_documents(path))
     size = sum(map(len, documents))
     wanted = max(HELD_OUT * CONTEXT, int(_HELD_SHARE * size))
     held: list[bytes] = []
@@ -95,7 +95,24 @@ def read_corpus(path: str | Path) -> Corpus:
         held.append(documents.pop())
     if sum(map(len, documents)) < wanted:
         raise DataError(f"the corpus {path} has {size:,} bytes, too few to hold {wanted:,} out for the evaluation")
-    return Corpus(path.stem, tuple(documents), tuple(held))
+    parts = [part for document in documents for part in _pieces(document, _PART)]
+    return Corpus(path.stem, tuple(_shuffled(parts)), tuple(held))
+
+
+def _shuffled(texts: Sequence[bytes]) -> list[bytes]:
+    """Texts, each once, in the order of their hashes: it knows no file names and no random numbers of a library."""
+    by_hash = {hashlib.sha256(text).digest(): text for text in texts}
+    return [by_hash[key] for key in sorted(by_hash)]
+
+
+def _pieces(text: bytes, size: int) -> list[bytes]:
+    """Cut a text at line ends into pieces a little larger than this."""
+    pieces, start = [], 0
+    while start < len(text):
+        end = text.find(b"\n", start + size) + 1 or len(text)
+        pieces.append(text[start:end])
+        start = end
+    return pieces
 
 
 def _documents(path: Path) -> list[bytes]:
@@ -104,12 +121,7 @@ def _documents(path: Path) -> list[bytes]:
         return [file.read_bytes() for file in files]
     if not path.is_file():
         raise DataError(f"there is no corpus {path}; name a folder of text files, or one file")
-    data, pieces, start = path.read_bytes(), [], 0
-    while start < len(data):
-        end = data.find(b"\n", start + _PIECE) + 1 or len(data)
-        pieces.append(data[start:end])
-        start = end
-    return pieces
+    return _pieces(path.read_bytes(), _PIECE)
 
 
 def tokenize(corpora: Sequence[Corpus], needed: Mapping[str, int]) -> list[TokenizedCorpus]:

@@ -46,8 +46,8 @@ def sweep(
     budgets : sequence of float
         FLOPs of the isoFLOP curves.
     sizes : int, default 6
-        Models a budget; fewer where widths, multiples of 4, coincide.
-    tokens_per_param : float, default 12
+        Models a budget.
+    tokens_per_param : float, default 8
         Tokens a parameter in the middle of the curves, and of the large runs.
     large_factors : sequence of float
         Compute of the large runs over the largest budget.
@@ -105,7 +105,9 @@ def large_path(output: str | Path) -> Path:
     return path.with_name(f"{path.stem}-large{path.suffix}")
 
 
-def measure(runs: Sequence[Run], corpora: Sequence[TokenizedCorpus], output: Path, *, progress: bool = False) -> pd.DataFrame:
+def measure(
+    runs: Sequence[Run], corpora: Sequence[TokenizedCorpus], output: Path, *, progress: bool = False
+) -> pd.DataFrame:
     """Make those runs that a table does not have yet, and write it whole after each few.
 
     Parameters

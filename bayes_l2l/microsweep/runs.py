@@ -13,9 +13,10 @@ from bayes_l2l.laws.scaling import FLOPS_PER_PARAM_TOKEN
 from bayes_l2l.microsweep.transformer import CONTEXT, HEADS, count_params
 
 BUDGETS: Final = (1e10, 3.2e10, 1e11, 3.2e11)  # FLOPs
-TOKENS_PER_PARAM: Final = 12.0  # in the middle of the curves, and of the large runs
+TOKENS_PER_PARAM: Final = 8.0  # in the middle of the curves, and of the large runs
 LARGE_FACTORS: Final = (20.0,)  # of the largest budget
 MIXED: Final = "+"  # between the names of what a training set mixes
+_STEP: Final = 2 * HEADS  # of widths: rotary positions turn pairs
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,8 @@ def grid(
     budgets : sequence of float
         FLOPs of the curves.
     sizes : int
-        Models a budget, fewer where widths, multiples of 4, coincide; equally spaced in log N about the middle,
-        where D = `tokens_per_param` N.
+        Models a budget, about equally spaced in log N (widths are multiples of 4) about the middle, where
+        D = `tokens_per_param` N.
     tokens_per_param : float
         Tokens a parameter in the middle of the curves, and of the large runs.
     span : float, default 8
@@ -120,7 +121,7 @@ def grid(
     small, large = [], []
     for budget in sorted(budgets):
         middle = math.sqrt(budget / (FLOPS_PER_PARAM_TOKEN * tokens_per_param))
-        widths = dict.fromkeys(_width(middle * offset) for offset in offsets)
+        widths = _apart([_width(middle * offset) for offset in offsets])
         small += [_run(names, width, budget, seed) for width in widths for names in sets]
     for factor in sorted(large_factors):
         budget = factor * max(budgets)
@@ -162,7 +163,15 @@ def batch_for(tokens: float) -> int:
     return max(2, round(8 * math.pow(tokens / 5e5, 0.4)))
 
 
+def _apart(widths: Sequence[int]) -> list[int]:
+    """Rising widths, those that coincide with the one before moved to the next."""
+    apart: list[int] = []
+    for width in widths:
+        apart.append(max(width, apart[-1] + _STEP if apart else 0))
+    return apart
+
+
 def _width(params: float) -> int:
     """The width, of multiples of 4, whose model is nearest to this size."""
-    widths = range(2 * HEADS, 4096, 2 * HEADS)
+    widths = range(_STEP, 4096, _STEP)
     return min(widths, key=lambda width: abs(math.log(count_params(width) / params)))

@@ -49,8 +49,8 @@ from bayes_l2l.cli.output import say_sweep, say_written
     "--tokens-per-param",
     metavar="R",
     type=positive,
-    default=12.0,
-    help="tokens a parameter amid each curve and of the large runs (12)",
+    default=8.0,
+    help="tokens a parameter amid each curve and of the large runs (8)",
 )
 @click.option(
     "--large-factor",
@@ -62,7 +62,10 @@ from bayes_l2l.cli.output import say_sweep, say_written
     help="compute of the large run of each corpus over the largest budget; 0 for none (20)",
 )
 @repeated(
-    "--mixture", "mixtures", metavar="NAME,NAME", help="corpora to mix in equal parts, a further training set; repeatable"
+    "--mixture",
+    "mixtures",
+    metavar="NAME,NAME",
+    help="corpora to mix in equal parts, a further training set; repeatable",
 )
 @click.option("--seed", metavar="N", type=seed, default=0, help="of initial weights and data order (0)")
 @click.option("--seeds", metavar="N", type=count, default=1, help="models a cell of the grid, of as many seeds (1)")
