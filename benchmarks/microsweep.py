@@ -496,10 +496,11 @@ def as_markdown(found: dict[str, Any]) -> str:
     """The results as a page."""
     parts = [
         "# The measured sweep, held to account\n",
-        f"`python benchmarks/microsweep.py evaluate`, {found['made']}, {found['machine']}. {found['runs']} runs are "
-        f"fitted, {found['large_runs']} large ones of 5 and 20 times the largest budget are not. Percent of the loss.\n",
+        f"`python benchmarks/microsweep.py evaluate`, {found['made']}, {found['machine']}. {found['runs']} runs "
+        f"are fitted; {found['large_runs']} large ones, of 5 and 20 times the largest budget, are not. Percent of the "
+        "loss.\n",
         "## Train-to-train, large runs not fitted\n",
-        "Of runs of 20 times the largest budget. From the train loss that one set's large run reached, that of another's "
+        "Of runs of 20 times the largest budget. From the train loss that one set's reached, that of another's "
         f"(`fit.translate(source, target).forecast(loss)`): 90% intervals hold "
         f"{found['train_to_train']['held90']} of {found['train_to_train']['n']} pairs, 50% intervals "
         f"{found['train_to_train']['held50']}. `unreached` is the percentage of draws that the intervals leave out: "
@@ -538,9 +539,9 @@ def as_markdown(found: dict[str, Any]) -> str:
         ),
         *(f"- {name}: {note}\n" for name, fit in found["fits"].items() for note in fit["notes"]),
         "\n## IsoFLOP curves\n",
-        "A parabola in log N of the log loss: where its lowest point is, and what it leaves (root mean square, percent, "
-        "with as many degrees of freedom taken as it has coefficients). `inside`: neither the best size nor that point "
-        "is at an end.\n",
+        "A parabola in log N of the log loss: where its lowest point is, and what it leaves (percent; the square "
+        "root of the sum of squares over the sizes less three). `inside`: neither the best size nor that point is at "
+        "an end.\n",
         _markdown(pd.DataFrame(found["curves"])),
     ]
     if found["scatter"]:

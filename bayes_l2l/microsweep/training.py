@@ -134,9 +134,8 @@ def _schedule(step: int, steps: int) -> float:
 
 def _clip(parameters: Sequence[Any]) -> None:
     """Shorten each model's gradient to length 1."""
-    torch = load_torch()
-    squares = torch.stack([parameter.grad.flatten(1).square().sum(1) for parameter in parameters])
-    factors = (1 / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1)[:, None, None]
+    squares: Any = sum(parameter.grad.flatten(1).square().sum(1) for parameter in parameters)
+    factors = (1 / (squares.sqrt() + 1e-6)).clamp(max=1)[:, None, None]
     for parameter in parameters:
         parameter.grad.mul_(factors)
 

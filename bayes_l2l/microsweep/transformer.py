@@ -91,7 +91,7 @@ def build_transformers(width: int, seeds: Sequence[int]) -> Any:
             return x * self.cos + torch.cat(x.chunk(2, -1)[::-1], -1) * self.sin
 
         def losses(self, sequences: Any) -> Any:
-            """Loss of every token of (models, sequences, CONTEXT + 1) integers, in nats: (models, sequences, CONTEXT)."""
+            """Loss of every token in nats, (models, sequences, CONTEXT), of integers with one token more."""
             rows = sequences.shape[1] * CONTEXT
             device = sequences.device.type
             with torch.autocast(device, torch.bfloat16, enabled=_has_bfloat16(device)):

@@ -84,9 +84,9 @@ def sweep(
 ) -> int:
     """Measure a sweep on your own corpora with tiny transformers.
 
-    They read subwords learned on the corpora, and are small enough for a laptop. Needs PyTorch: pip install 'bayes-l2l[sweep]'. Each corpus is
-    a folder of text files, or one file. Part of it is held out, the rest is read once, and every run is evaluated on
-    all corpora. Stopped in whatever way, the same command goes on.
+    They read subwords learned on the corpora, and are small enough for a laptop. Needs PyTorch and tokenizers:
+    pip install 'bayes-l2l[sweep]'. Each corpus is a folder of text files, or one file. Part of it is held out, the
+    rest is read once, and every run is evaluated on all corpora. Stopped in whatever way, the same command goes on.
     """
     from bayes_l2l import microsweep
     from bayes_l2l.data.sweep import read_sweep
