@@ -497,8 +497,8 @@ def as_markdown(found: dict[str, Any]) -> str:
     parts = [
         "# The measured sweep, held to account\n",
         f"`python benchmarks/microsweep.py evaluate`, {found['made']}, {found['machine']}. {found['runs']} runs "
-        f"are fitted; {found['large_runs']} large ones, of 5 and 20 times the largest budget, are not. Percent of the "
-        "loss.\n",
+        f"are fitted; {found['large_runs']} large ones, of 5 and 20 times the largest budget, are not. Percent of "
+        "the loss.\n",
         "## Train-to-train, large runs not fitted\n",
         "Of runs of 20 times the largest budget. From the train loss that one set's reached, that of another's "
         f"(`fit.translate(source, target).forecast(loss)`): 90% intervals hold "
