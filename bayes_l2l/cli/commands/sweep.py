@@ -24,7 +24,7 @@ from bayes_l2l.cli.output import say_sweep, say_written
     "sweep",
     epilog=examples(
         "sweep english/ code/ maths.txt -o runs.csv",
-        "sweep old/ new/ --mixture old,new --budgets 1e10,1e11 --large-factor 0 -o runs.csv",
+        "sweep old/ new/ --mixture old,new --large-factor 0 -o runs.csv",
     ),
 )
 @click.argument(
