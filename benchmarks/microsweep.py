@@ -42,7 +42,8 @@ import bayes_l2l as l2l
 from bayes_l2l import microsweep
 from bayes_l2l.evaluation import scores
 from bayes_l2l.files import write_picture, write_table, write_whole
-from bayes_l2l.microsweep import BUDGETS
+from bayes_l2l.microsweep import Run, grid
+from bayes_l2l.microsweep.runs import tokens_needed
 from bayes_l2l.plotting import laws as plots
 from bayes_l2l.plotting import relations
 
@@ -96,7 +97,8 @@ SOURCES: Final = {
 KERNEL: Final = ("kernel", "mm", "fs", "net", "block", "ipc", "lib", "crypto", "security", "sound/core")
 LARGEST: Final = 64_000_000  # bytes of a corpus; nothing here needs more
 MIXTURE: Final = ("english", "python")  # the seventh training set
-LARGE_FACTORS: Final = (5.0, 20.0)  # of the largest budget
+BUDGETS: Final = (*microsweep.BUDGETS, 1e12)  # FLOPs; the last on the six corpora alone, its sizes closer together
+LARGE: Final = 6.4e12  # FLOPs of the large runs
 FACTORS: Final = (0.5, 1.0, 2.0)  # of the learning rates
 RESULTS: Final = Path(__file__).parent / "results"
 #: Scores that are shown of every large run's train loss.
@@ -254,20 +256,30 @@ def folders(work: Path) -> list[Path]:
 
 def measure(work: Path) -> None:
     """Make the runs of the embedded sweep, those that are not there yet."""
-    microsweep.sweep(
-        folders(work),
-        work / "microsweep.csv",
-        mixtures=[MIXTURE],
-        large_factors=LARGE_FACTORS,
-        progress=sys.stderr.isatty(),
-    )
+    runs = embedded()
+    corpora = microsweep.tokenize([microsweep.read_corpus(folder) for folder in folders(work)], tokens_needed(runs))
+    for is_large, name in ((False, "microsweep.csv"), (True, "microsweep-large.csv")):
+        chosen = [run for run in runs if run.is_large == is_large]
+        microsweep.measure(chosen, corpora, work / name, progress=sys.stderr.isatty())
+
+
+def embedded() -> list[Run]:
+    """The runs of the embedded sweep."""
+    alone = [(name,) for name in SOURCES]
+    sets = [*alone, MIXTURE]
+    large = [run for run in grid(sets, budgets=[LARGE], sizes=1, large_factors=[1.0]) if run.is_large]
+    return [
+        *grid(sets, budgets=BUDGETS[:-1], sizes=6, large_factors=()),
+        *grid(alone, budgets=BUDGETS[-1:], sizes=6, tokens_per_param=9.0, span=5.3, large_factors=()),
+        *large,
+    ]
 
 
 def rates(work: Path) -> None:
     """Train a model amid the smallest and one amid the second largest budget at multiples of the learning rate."""
     rows = []
-    runs = microsweep.grid([("english",)], budgets=microsweep.BUDGETS, sizes=6, large_factors=())
-    chosen = [[run for run in runs if run.budget == budget][3] for budget in (min(BUDGETS), sorted(BUDGETS)[-2])]
+    runs = grid([("english",)], budgets=microsweep.BUDGETS, sizes=6, large_factors=())
+    chosen = [[run for run in runs if run.budget == budget][3] for budget in microsweep.BUDGETS[::2]]
     corpora = microsweep.tokenize(
         [microsweep.read_corpus(folder) for folder in folders(work)], dict.fromkeys(SOURCES, 1_000_000)
     )
@@ -378,8 +390,8 @@ def forecast_scores(fit: l2l.Fit, large: l2l.Sweep) -> pd.DataFrame:
 
 
 def factor_of(table: pd.DataFrame) -> pd.Series:
-    """Compute over the largest budget of the grid, to the nearest whole number."""
-    return (6 * table["params"] * table["tokens"] / max(BUDGETS)).round().astype(int)
+    """Compute over the largest budget of the grid."""
+    return (6 * table["params"] * table["tokens"] / max(BUDGETS)).round(1)
 
 
 def farthest(large: l2l.Sweep) -> l2l.Sweep:
@@ -497,10 +509,10 @@ def as_markdown(found: dict[str, Any]) -> str:
     parts = [
         "# The measured sweep, held to account\n",
         f"`python benchmarks/microsweep.py evaluate`, {found['made']}, {found['machine']}. {found['runs']} runs "
-        f"are fitted; {found['large_runs']} large ones, of 5 and 20 times the largest budget, are not. Percent of "
+        f"are fitted; {found['large_runs']} large ones, of 6.4 times the largest budget, are not. Percent of "
         "the loss.\n",
         "## Train-to-train, large runs not fitted\n",
-        "Of runs of 20 times the largest budget. From the train loss that one set's reached, that of another's "
+        "Of runs of 6.4 times the largest budget. From the train loss that one set's reached, that of another's "
         f"(`fit.translate(source, target).forecast(loss)`): 90% intervals hold "
         f"{found['train_to_train']['held90']} of {found['train_to_train']['n']} pairs, 50% intervals "
         f"{found['train_to_train']['held50']}. `unreached` is the percentage of draws that the intervals leave out: "
