@@ -1,12 +1,12 @@
-"""Measure the embedded sweep again: fetch six corpora by package and version, then run the package's own sweep.
+"""Measure the sweep that is to replace the embedded one: fetch six corpora, then run the package's own sweep.
 
 ::
 
     python benchmarks/microsweep.py corpora WORK     fetch, clean and write WORK/corpora/NAME/*.txt
-    python benchmarks/microsweep.py measure WORK     the runs, into WORK/microsweep.csv and microsweep-large.csv
+    python benchmarks/microsweep.py measure WORK     the runs that results/microsweep_next*.csv do not have yet
     python benchmarks/microsweep.py rates WORK       a small and a larger run at other learning rates: results/
     python benchmarks/microsweep.py fit WORK         the joint model, without the large runs: WORK/train.nc and all.nc
-    python benchmarks/microsweep.py evaluate WORK    what those fits say of the large runs: results/ and docs/
+    python benchmarks/microsweep.py evaluate WORK    what those fits say of the large runs: results/microsweep_next.*
 
 The first needs `apt-get` of Debian 12 and `pip`, the next two PyTorch (the extra `sweep`) and about an hour of one
 core; stopped, the same command goes on. The text stays in the work folder: only tables of losses are committed.
@@ -40,12 +40,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a file, o
 
 import bayes_l2l as l2l
 from bayes_l2l import microsweep
+from bayes_l2l.data.sweep import read_sweep
 from bayes_l2l.evaluation import scores
 from bayes_l2l.files import write_picture, write_table, write_whole
 from bayes_l2l.microsweep import Run, grid
 from bayes_l2l.microsweep.runs import tokens_needed
 from bayes_l2l.plotting import laws as plots
-from bayes_l2l.plotting import relations
 
 Documents = Iterable[str]
 
@@ -99,8 +99,10 @@ LARGEST: Final = 64_000_000  # bytes of a corpus; nothing here needs more
 MIXTURE: Final = ("english", "python")  # the seventh training set
 BUDGETS: Final = (*microsweep.BUDGETS, 1e12)  # FLOPs; the last on the six corpora alone, its sizes closer together
 LARGE: Final = 6.4e12  # FLOPs of the large runs
+SEEDS_TO: Final = 3  # budgets that have a second seed
 FACTORS: Final = (0.5, 1.0, 2.0)  # of the learning rates
 RESULTS: Final = Path(__file__).parent / "results"
+TABLE: Final = RESULTS / "microsweep_next.csv"
 #: Scores that are shown of every large run's train loss.
 ONE_BY_ONE: Final = ("train_set", "factor", "actual", "median", "rel_error", "width90", "held90")
 DOCS: Final = Path(__file__).parents[1] / "docs"
@@ -258,18 +260,19 @@ def measure(work: Path) -> None:
     """Make the runs of the embedded sweep, those that are not there yet."""
     runs = embedded()
     corpora = microsweep.tokenize([microsweep.read_corpus(folder) for folder in folders(work)], tokens_needed(runs))
-    for is_large, name in ((False, "microsweep.csv"), (True, "microsweep-large.csv")):
+    for is_large, path in ((False, TABLE), (True, microsweep.large_path(TABLE))):
         chosen = [run for run in runs if run.is_large == is_large]
-        microsweep.measure(chosen, corpora, work / name, progress=sys.stderr.isatty())
+        microsweep.measure(chosen, corpora, path, progress=sys.stderr.isatty())
 
 
 def embedded() -> list[Run]:
-    """The runs of the embedded sweep."""
+    """The runs of the sweep: two seeds up to the third budget, the last budget without the mixture."""
     alone = [(name,) for name in SOURCES]
     sets = [*alone, MIXTURE]
     large = [run for run in grid(sets, budgets=[LARGE], sizes=1, large_factors=[1.0]) if run.is_large]
     return [
         *grid(sets, budgets=BUDGETS[:-1], sizes=6, large_factors=()),
+        *grid(sets, budgets=BUDGETS[:SEEDS_TO], sizes=6, large_factors=(), seed=1),
         *grid(alone, budgets=BUDGETS[-1:], sizes=6, tokens_per_param=9.0, span=5.3, large_factors=()),
         *large,
     ]
@@ -328,23 +331,28 @@ def _pieces(text: str, size: int) -> Iterator[str]:
         start = end
 
 
+def table_of(path: Path) -> l2l.Sweep:
+    """The sweep, or its large runs."""
+    return read_sweep(path, columns={"loss_unit": "nats/byte"}, min_runs=1)
+
+
 def fit_files(work: Path) -> dict[str, Path]:
     """What is fitted, and where the fits are kept."""
     return {"train losses": work / "train.nc", "all losses": work / "all.nc"}
 
 
 def fit(work: Path) -> None:
-    """Fit the joint model to the embedded sweep, its train losses and all losses, as `bayes-l2l fit` does."""
+    """Fit the joint model to the sweep, its train losses and all losses, as `bayes-l2l fit` does."""
     for (name, path), eval_sets in zip(fit_files(work).items(), ("train", "all"), strict=True):
         if not path.exists():
-            fitted = l2l.fit(l2l.load_sweep("microsweep", eval_sets=eval_sets), random_seed=1)
+            fitted = l2l.fit(table_of(TABLE).select(eval_sets=eval_sets), random_seed=1)
             fitted.save(path)
             say(f"{name}: {diagnosed(fitted)}")
 
 
 def evaluate(work: Path) -> None:
     """Hold the fits to account on the large runs, and look at the isoFLOP curves."""
-    sweep, large = l2l.load_sweep("microsweep"), l2l.large_runs("microsweep")
+    sweep, large = table_of(TABLE), table_of(microsweep.large_path(TABLE))
     train, ahead = sweep.select(eval_sets="train"), farthest(large.select(eval_sets="train"))
     fits = {name: l2l.load_fit(path) for name, path in fit_files(work).items() if path.exists()}
     forecasts = {name: forecast_scores(fit, large) for name, fit in fits.items()}
@@ -369,16 +377,12 @@ def evaluate(work: Path) -> None:
         "pairs": pairs.to_dict("records"),
     }
     write_whole(
-        RESULTS / "microsweep.json", lambda part: part.write_text(json.dumps(found, indent=1, default=float) + "\n")
+        RESULTS / "microsweep_next.json",
+        lambda part: part.write_text(json.dumps(found, indent=1, default=float) + "\n"),
     )
-    write_whole(RESULTS / "microsweep.md", lambda part: part.write_text(as_markdown(found)))
-    write_picture(plots.curves(fits["train losses"], large=ahead), DOCS / "microsweep_forecast.png")
-    write_picture(isoflops(train.table), DOCS / "microsweep_isoflop.png")
-    pictured = relations.train_to_train(fits["train losses"], source="english", large=ahead)
-    write_picture(pictured, DOCS / "microsweep_train_to_train.png")
-    if "all losses" in fits:
-        shown = {"source": "english", "target": "python", "eval_set": "dictionary"}
-        write_picture(relations.overview(fits["all losses"], **shown, large=large), DOCS / "microsweep_relations.png")
+    write_whole(RESULTS / "microsweep_next.md", lambda part: part.write_text(as_markdown(found)))
+    write_picture(isoflops(train.table), DOCS / "microsweep_next_isoflop.png")
+    write_picture(plots.curves(fits["train losses"], large=ahead), DOCS / "microsweep_next_forecast.png")
 
 
 def forecast_scores(fit: l2l.Fit, large: l2l.Sweep) -> pd.DataFrame:
@@ -507,7 +511,7 @@ def isoflops(train: pd.DataFrame) -> Any:
 def as_markdown(found: dict[str, Any]) -> str:
     """The results as a page."""
     parts = [
-        "# The measured sweep, held to account\n",
+        "# The next measured sweep, held to account\n",
         f"`python benchmarks/microsweep.py evaluate`, {found['made']}, {found['machine']}. {found['runs']} runs "
         f"are fitted; {found['large_runs']} large ones, of 6.4 times the largest budget, are not. Percent of "
         "the loss.\n",

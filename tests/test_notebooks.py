@@ -110,7 +110,7 @@ def test_the_quick_start_says_what_is_real_about_its_runs():
     shown = outputs(notebook, "execute_result")
     assert sum("image/png" in out.data for out in shown) == 6
     printed = " ".join(out.text for out in outputs(notebook, "stream"))
-    assert "microsweep: 144 rows" in printed
+    assert "microsweep: 174 rows" in printed
 
 
 def test_the_papers_figures_say_what_was_fitted_and_have_their_bands():

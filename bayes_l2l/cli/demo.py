@@ -25,9 +25,9 @@ FILES: Final = ("forecast.csv", "fit.nc", "forecast.png", "report.html")
 _SPACE: Final = 16 * 1024**2
 _SIMULATED: Final = "Simulated data, not measured: {provenance}."
 _MEASURED: Final = (
-    "Real data, of small models: transformers that were trained for this package on six corpora of text and code,\n"
-    "one pass over each, and the losses that they reached (docs/microsweep.md). The runs below were made too,\n"
-    "and are not fitted."
+    "Real data, of very small models: byte-level transformers that were trained for this package on six corpora of "
+    "text and code, one pass over each, and the losses that they reached (docs/microsweep.md). The runs below were "
+    "made too, and are not fitted."
 )
 _FORM: Final = (
     "The simulated truth is Eq. 4 itself, so the bootstrap has the right form here; measured runs have not."
@@ -99,7 +99,6 @@ def report(fitted: Fit, folder: Path) -> str:
 
     simulated, unit = fitted.sweep.simulated, fitted.sweep.loss_unit
     large = large_runs("simulated" if simulated else "microsweep", eval_sets="train")
-    large = large.above(0.5 * large.table["flops"].max())  # of a measured training set there is a nearer one, too
     points = large.table[["train_set", "eval_set", "params", "tokens"]]
     tables = {
         f"model {fitted.spec.name!r}": fitted.forecast(points).table(),
@@ -117,7 +116,7 @@ def report(fitted: Fit, folder: Path) -> str:
     lines = [
         (_SIMULATED if simulated else _MEASURED).format(provenance=fitted.sweep.provenance),
         f"Loss ({unit}) of a run of {size['params']:.3g} parameters on "
-        f"{size['tokens']:.3g} tokens, {reach:.1f} times the largest compute fitted; "
+        f"{size['tokens']:.3g} {unit.removeprefix('nats/')}s, {reach:.1f} times the largest compute fitted; "
         "median and 90% interval.",
         "",
         _side_by_side(tables, large.table),

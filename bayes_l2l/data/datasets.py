@@ -80,7 +80,7 @@ _LOSS_TO_LOSS = (
 _KNOWN = (
     Dataset(
         name="microsweep",
-        title="six corpora and a mixture, 168 runs of small transformers and 14 large ones, 6 evaluations",
+        title="six corpora, 174 runs of byte-level transformers and 6 large ones, 6 evaluations",
         licence="MIT",
         source="docs/microsweep.md",
         loss_unit="nats/byte",
@@ -186,7 +186,7 @@ def load_sweep(
     --------
     >>> sweep = load_sweep("microsweep")
     >>> sweep.n_runs, sweep.simulated
-    (168, False)
+    (174, False)
     """
     if not isinstance(source, (str, Path)):
         return Sweep.from_table(source, columns=columns, eval_sets=eval_sets)

@@ -60,7 +60,6 @@ def train(
     started = time.perf_counter()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     first = runs[0]
-    torch.set_flush_denormal(True)
     models = build_transformers(first.width, [run.seed for run in runs]).to(device)
     hidden = rates["hidden"] * _RATE_WIDTH / first.width
     optimizer = torch.optim.AdamW(

@@ -54,12 +54,11 @@ def test_demo_samples(monkeypatch, capsys):
     monkeypatch.setattr(demo, "fit", few)
     assert main(["demo"]) in (0, 1)
     shown = capsys.readouterr().out
-    assert shown.startswith("Real data, of small models")
+    assert shown.startswith("Real data, of very small models")
     assert "Loss (nats/byte)" in shown
-    large = large_runs("microsweep", eval_sets="own").table
-    farthest = large[large["flops"] > 0.9 * large["flops"].max()]
-    assert len(farthest) == 6
-    for train_set, loss in farthest[["train_set", "loss"]].itertuples(index=False):
+    for train_set, loss in (
+        large_runs("microsweep", eval_sets="own").table[["train_set", "loss"]].itertuples(index=False)
+    ):
         assert re.search(rf"{train_set} +{loss:.3f} +\d\.\d+ \[\d\.\d+, \d\.\d+\]", shown)
     assert "Scores over these runs" in shown
     assert sorted(path.name for path in Path("demo").iterdir()) == sorted(demo.FILES)
