@@ -56,9 +56,10 @@ MORE = {
     "size, calibration (with `--backtest`), diagnostics. Tables can be sorted by a click on a heading and "
     "downloaded from within the file; pictures have alternative texts. For phone, screen, dark screen and paper. "
     "Exits with 1 if the fit should not be trusted, and says so at the top of the report.",
-    "sweep": "The recipe, and what was measured with it on six corpora, are in [microsweep.md](microsweep.md). The "
-    "table is what `fit` reads; `forecast --at RUNS-large.csv` and `score` compare with the large runs, which are "
-    "not fitted. An hour of one core with six corpora, each of which must hold 4 MB.",
+    "sweep": "The recipe, and what was measured with it on six corpora, are in "
+    "[microsweep_next.md](microsweep_next.md). The table is what `fit` reads; `forecast --at RUNS-large.csv` and "
+    "`score` compare with the large runs, which are not fitted. An hour of one core with six corpora, each of which "
+    "must hold 8 MB.",
     "data": "Public sweeps, each known by its hash.",
     "data list": "Name, title, licence and source of each.",
     "models": "A section for each is in [models.md](models.md).",

@@ -26,6 +26,7 @@ HEAVY = {
     "pymc",
     "pytensor",
     "scipy",
+    "tokenizers",
     "torch",
     "xarray",
 }

@@ -26,7 +26,7 @@ FURTHEST: Final = 50.0
 _APART: Final = 1.9  # least ratio of default cut-offs: budgets twice as large may scatter a little
 _GAP: Final = 1.05  # least ratio of the compute of two budgets
 _SPAN: Final = 4.0  # least ratio of the largest to the smallest compute that is fitted
-#: The same two ratios for narrow sweeps, where these leave no cut-off: a microsweep spans one factor of ten.
+#: The same two ratios for narrow sweeps, where these leave no cut-off: those of one factor of ten.
 _NARROW: Final = (1.5, 2.0)
 _RUN: Final = ["train_set", "run_id"]
 _CELL: Final = ["train_set", "eval_set"]

@@ -1,4 +1,4 @@
-"""How do losses fall on one's own corpora? A sweep measured with byte-level transformers, small enough for a laptop.
+"""How do losses fall on one's own corpora? A sweep measured with transformers small enough for a laptop.
 
 A run trains a decoder-only transformer on windows of a corpus, each read once, and evaluates it, at its end, on what
 is held out of every corpus. Budgets of FLOPs, and sizes within a budget, make the grid of isoFLOP curves.

@@ -1,6 +1,7 @@
 from .corpora import Corpus as Corpus
+from .corpora import TokenizedCorpus as TokenizedCorpus
 from .corpora import read_corpus as read_corpus
-from .measurement import check_sizes as check_sizes
+from .corpora import tokenize as tokenize
 from .measurement import large_path as large_path
 from .measurement import measure as measure
 from .measurement import sweep as sweep
@@ -10,4 +11,5 @@ from .runs import grid as grid
 from .training import RATES as RATES
 from .training import train as train
 from .transformer import CONTEXT as CONTEXT
+from .transformer import VOCABULARY as VOCABULARY
 from .transformer import count_params as count_params

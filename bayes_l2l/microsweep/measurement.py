@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bayes_l2l.errors import DataError
 from bayes_l2l.files import alone, write_table
-from bayes_l2l.microsweep.corpora import Corpus, read_corpus
-from bayes_l2l.microsweep.runs import BATCH, BUDGETS, Run, grid
+from bayes_l2l.microsweep.corpora import BLOCK, TokenizedCorpus, read_corpus, tokenize
+from bayes_l2l.microsweep.runs import BUDGETS, LARGE_FACTORS, MIXED, TOKENS_PER_PARAM, Run, grid, tokens_needed
 from bayes_l2l.microsweep.training import RATES, WARM_UP, train
-from bayes_l2l.microsweep.transformer import CONTEXT, load_torch
+from bayes_l2l.microsweep.transformer import CONTEXT, HEADS, LAYERS, VOCABULARY, load_torch
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_SIDE_BY_SIDE = 4096  # tokens of a step, of all models that are trained at once: more would gain nothing
 
 
 def sweep(
@@ -25,9 +27,11 @@ def sweep(
     *,
     budgets: Sequence[float] = BUDGETS,
     sizes: int = 6,
-    tokens_per_param: float = 20.0,
-    large_factor: float = 20.0,
+    tokens_per_param: float = TOKENS_PER_PARAM,
+    large_factors: Sequence[float] = LARGE_FACTORS,
+    mixtures: Sequence[Sequence[str]] = (),
     seed: int = 0,
+    seeds: int = 1,
     progress: bool = False,
 ) -> pd.DataFrame:
     """Measure a sweep on one's own corpora; stopped in whatever way, the same call goes on.
@@ -42,13 +46,17 @@ def sweep(
     budgets : sequence of float
         FLOPs of the isoFLOP curves.
     sizes : int, default 6
-        Models a budget; fewer where widths, multiples of 4, coincide.
-    tokens_per_param : float, default 20
-        Bytes a parameter in the middle of the curves, and of the large runs.
-    large_factor : float, default 20
-        Compute of the large runs over the largest budget; none if 0.
+        Models a budget.
+    tokens_per_param : float, default 8
+        Tokens a parameter in the middle of the curves, and of the large runs.
+    large_factors : sequence of float
+        Compute of the large runs over the largest budget.
+    mixtures : sequence of sequence of str
+        Names of corpora; each mixture of them, in equal parts, is a further training set.
     seed : int, default 0
         Of the initial weights and of the order of the data, in every run.
+    seeds : int, default 1
+        Models a cell of the grid; their seeds go up from `seed`.
     progress : bool, default False
         Whether to show a progress bar, in FLOPs, on standard error.
 
@@ -60,8 +68,9 @@ def sweep(
     Raises
     ------
     DataError
-        If PyTorch is not installed, a corpus is not there or too small for its largest run, two have one name, a
-        file is of other corpora, or another sweep is writing it.
+        If PyTorch or `tokenizers` is not installed, a corpus is not there or too small for its largest run, two
+        have one name, a mixture names one that is not there, a file is of other corpora, or another sweep is
+        writing it.
     """
     load_torch()
     corpora = [read_corpus(folder) for folder in folders]
@@ -70,19 +79,23 @@ def sweep(
         raise DataError(
             f"two corpora are called {repeated[0]!r}, and a training set is known by its name; rename a folder"
         )
+    for mixture in mixtures:
+        if unknown := sorted(set(mixture) - set(names)):
+            raise DataError(f"the mixture {MIXED.join(mixture)} names no corpus {unknown[0]!r}; name two of {names}")
     runs = grid(
-        names,
+        [*((name,) for name in names), *mixtures],
         budgets=budgets,
         sizes=sizes,
         tokens_per_param=tokens_per_param,
-        large_factor=large_factor,
+        large_factors=large_factors,
         seed=seed,
+        seeds=seeds,
     )
-    check_sizes(corpora, runs)
+    tokenized = tokenize(corpora, tokens_needed(runs))
     with alone(Path(output)):
-        table = measure([run for run in runs if not run.is_large], corpora, Path(output), progress=progress)
-        if large_factor:
-            measure([run for run in runs if run.is_large], corpora, large_path(output), progress=progress)
+        table = measure([run for run in runs if not run.is_large], tokenized, Path(output), progress=progress)
+        if large_factors:
+            measure([run for run in runs if run.is_large], tokenized, large_path(output), progress=progress)
     return table
 
 
@@ -92,14 +105,16 @@ def large_path(output: str | Path) -> Path:
     return path.with_name(f"{path.stem}-large{path.suffix}")
 
 
-def measure(runs: Sequence[Run], corpora: Sequence[Corpus], output: Path, *, progress: bool = False) -> pd.DataFrame:
-    """Make those runs that a table does not have yet, and write it whole after each.
+def measure(
+    runs: Sequence[Run], corpora: Sequence[TokenizedCorpus], output: Path, *, progress: bool = False
+) -> pd.DataFrame:
+    """Make those runs that a table does not have yet, and write it whole after each few.
 
     Parameters
     ----------
     runs : sequence of Run
-        In the order in which they are made.
-    corpora : sequence of Corpus
+        In the order in which they are made; neighbours that are alike are trained side by side.
+    corpora : sequence of TokenizedCorpus
         Training sets and evaluations.
     output : Path
         CSV file for the table.
@@ -126,12 +141,26 @@ def measure(runs: Sequence[Run], corpora: Sequence[Corpus], output: Path, *, pro
     done = set(table["run_id"]) if len(table) else set()
     todo = [run for run in runs if run.run_id not in done]
     with tqdm(total=sum(run.flops for run in todo), unit="FLOP", unit_scale=True, disable=not progress) as bar:
-        for run in todo:
-            bar.set_description(f"{run.train_set}, {run.params:,} parameters")
-            rows = train(run, corpora, progress=partial(_advance, bar, run))
+        for group in _side_by_side(todo):
+            bar.set_description(f"{group[0].params:,} parameters")
+            flops = sum(run.flops for run in group) / group[0].steps
+            rows = train(group, corpora, progress=partial(_advance, bar, flops))
             table = pd.concat([table, rows.assign(corpora=fingerprint)], ignore_index=True)
             write_table(table, output)
     return table
+
+
+def _side_by_side(runs: Sequence[Run]) -> Iterator[list[Run]]:
+    """Neighbours that are alike in size and length, as many as fit into a step."""
+    group: list[Run] = []
+    for run in runs:
+        alike = group and (run.width, run.batch, run.steps) == (group[0].width, group[0].batch, group[0].steps)
+        if group and not (alike and (len(group) + 1) * run.batch * CONTEXT <= _SIDE_BY_SIDE):
+            yield group
+            group = []
+        group.append(run)
+    if group:
+        yield group
 
 
 def _begun(output: Path) -> pd.DataFrame:
@@ -150,40 +179,15 @@ def _begun(output: Path) -> pd.DataFrame:
     return table
 
 
-def _advance(bar: Any, run: Run, steps: int) -> None:
-    bar.update(run.flops * steps / run.steps)
+def _advance(bar: Any, flops: float, steps: int) -> None:
+    bar.update(flops * steps)
 
 
-def check_sizes(corpora: Sequence[Corpus], runs: Sequence[Run]) -> None:
-    """Refuse corpora of which a run would have to read something twice.
-
-    Parameters
-    ----------
-    corpora : sequence of Corpus
-        The training sets.
-    runs : sequence of Run
-        What is to be trained on them.
-
-    Raises
-    ------
-    DataError
-        With the name of each corpus that is too small, and what it would need.
-    """
-    faults = []
-    for corpus in corpora:
-        needed = max(run.tokens for run in runs if run.train_set == corpus.name) + 1
-        if len(corpus.train) < needed:
-            faults.append(f"{corpus.name} has {len(corpus.train):,} bytes to train on and needs {needed:,}")
-    if faults:
-        raise DataError(
-            f"no run reads a byte twice, and a corpus is too small for its largest: {'; '.join(faults)}; "
-            "add text, or lower the budgets or the large factor"
-        )
-
-
-def _fingerprint(corpora: Sequence[Corpus]) -> str:
+def _fingerprint(corpora: Sequence[TokenizedCorpus]) -> str:
     """A hash of the data and of what decides the losses besides a run's own numbers."""
-    digest = hashlib.sha256(repr((CONTEXT, BATCH, dict(RATES), WARM_UP)).encode())
+    recipe = (CONTEXT, VOCABULARY, LAYERS, HEADS, dict(RATES), WARM_UP)
+    digest = hashlib.sha256(repr(recipe).encode())
     for corpus in sorted(corpora, key=lambda corpus: corpus.name):
-        digest.update(corpus.name.encode() + corpus.held.tobytes() + hashlib.sha256(corpus.train.tobytes()).digest())
+        begun = corpus.train[: BLOCK * CONTEXT]  # the rest is there only as far as a run reads it
+        digest.update(corpus.name.encode() + corpus.held.tobytes() + hashlib.sha256(begun.tobytes()).digest())
     return digest.hexdigest()[:12]

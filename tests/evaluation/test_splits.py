@@ -118,13 +118,19 @@ def test_default_cutoffs_without_budgets_lie_apart():
     assert cutoffs[-1] < table["flops"].max() <= FURTHEST * cutoffs[0]
 
 
-def test_default_cutoffs_of_a_sweep_of_the_default_budgets():
-    """Five budgets within one factor of ten, as `bayes-l2l sweep` makes them unless others are asked for."""
-    table = made([(s, float(np.log10(c)), r / 3) for s in "ab" for c in BUDGETS for r in range(6)])
-    assert default_cutoffs(table) == pytest.approx(BUDGETS[2:4])
+def test_default_cutoffs_of_a_narrow_sweep():
+    budgets = (1e10, 1.8e10, 3.2e10, 5.6e10, 1e11)
+    table = made([(s, float(np.log10(c)), r / 3) for s in "ab" for c in budgets for r in range(6)])
+    assert default_cutoffs(table) == pytest.approx(budgets[2:4])
     assert len(all_splits(table)) == 6
     embedded = load_sweep("microsweep").table
     assert np.array(default_cutoffs(embedded)) / 1e10 == pytest.approx([3.2, 5.6], rel=0.01)
+
+
+def test_default_cutoffs_of_a_sweep_of_the_default_budgets():
+    """As `bayes-l2l sweep` makes them unless others are asked for."""
+    table = made([(s, float(np.log10(c)), r / 3) for s in "ab" for c in BUDGETS for r in range(6)])
+    assert default_cutoffs(table) == pytest.approx([BUDGETS[-2]])
 
 
 def test_where_no_cutoff_suggests_itself_a_user_may_name_one():

@@ -14,19 +14,23 @@ from bayes_l2l.errors import DataError
 from bayes_l2l.files import alone
 from bayes_l2l.microsweep import (
     CONTEXT,
-    Corpus,
+    VOCABULARY,
     Run,
+    TokenizedCorpus,
     corpora,
     count_params,
     grid,
     large_path,
     measurement,
     read_corpus,
+    tokenize,
     training,
     transformer,
 )
+from bayes_l2l.microsweep.runs import batch_for, tokens_needed
 
-SMALL = {"budgets": [1e8, 2e8], "sizes": 2, "tokens_per_param": 4.0, "large_factor": 2.0}
+SMALL = {"budgets": [3e7, 6e7], "sizes": 2, "tokens_per_param": 1.0, "large_factors": [2.0]}
+ONE, BOTH = [("a",)], [("a",), ("b",)]
 
 
 def write_corpus(folder, words: str, size: int, *, seed: int = 0) -> None:
@@ -50,29 +54,43 @@ def folders(tmp_path, monkeypatch):
 
 
 def test_the_grid_keeps_to_its_budgets():
-    runs = grid(["a", "b"], budgets=[1e11, 1e10], sizes=5, tokens_per_param=20)
+    runs = grid(BOTH, budgets=[1e11, 1e10], sizes=5, tokens_per_param=12)
     small = [run for run in runs if not run.is_large]
     assert [run.train_set for run in runs[:4]] == ["a", "b", "a", "b"]
     assert [run.budget for run in small] == sorted(run.budget for run in small)
     for run in runs:
         assert run.flops == 6 * run.params * run.tokens
-        assert run.flops == pytest.approx(run.budget, rel=0.01)
+        assert run.flops == pytest.approx(run.budget, rel=0.02)
     for budget in (1e10, 1e11):
         ratios = [run.tokens / run.params for run in small if run.budget == budget]
-        assert min(ratios) < 20 < max(ratios)
+        assert min(ratios) < 12 < max(ratios)
 
 
-def test_large_runs_come_last_and_only_if_wanted():
-    runs = grid(["a", "b"], budgets=[1e10], sizes=3, tokens_per_param=20)
-    assert [run.is_large for run in runs] == [False] * 6 + [True] * 2
-    assert {run.budget for run in runs[6:]} == {2e11}
-    assert runs[-1].tokens / runs[-1].params == pytest.approx(20, rel=0.2)
-    assert not any(run.is_large for run in grid(["a"], budgets=[1e10], sizes=3, tokens_per_param=20, large_factor=0))
+def test_large_runs_come_after_the_first_seed_and_only_if_wanted():
+    runs = grid(BOTH, budgets=[1e10], sizes=3, tokens_per_param=12, large_factors=[20, 5], seeds=2)
+    assert [run.is_large for run in runs] == [False] * 6 + [True] * 4 + [False] * 6
+    assert [run.budget for run in runs[6:10]] == [5e10, 5e10, 2e11, 2e11]
+    assert [run.seed for run in runs] == [0] * 10 + [1] * 6
+    assert runs[9].tokens / runs[9].params == pytest.approx(12, rel=0.2)
+    assert not any(run.is_large for run in grid(ONE, budgets=[1e10], sizes=3, large_factors=()))
 
 
 def test_names_of_runs_are_their_own():
-    runs = grid(["a", "b"], budgets=[1e10, 1.01e10, 1e11], sizes=6, tokens_per_param=20)
+    runs = grid([*BOTH, ("a", "b")], budgets=[1e10, 1.03e10, 1e11], sizes=6, seeds=2)
     assert len({run.run_id for run in runs}) == len(runs)
+
+
+def test_longer_runs_have_larger_batches():
+    batches = [batch_for(tokens) for tokens in np.geomspace(1e3, 1e8, 40)]
+    assert batches == sorted(batches)
+    assert batches[0] == 2
+
+
+def test_a_mixture_needs_half_of_each_corpus():
+    alone, mixed = Run(("a",), 8, 4, 100, 1.0), Run(("a", "b"), 8, 4, 300, 1.0)
+    assert mixed.train_set == "a+b"
+    assert tokens_needed([alone, mixed]) == {"a": 600 * CONTEXT + 1, "b": 600 * CONTEXT + 1}
+    assert tokens_needed([alone]) == {"a": 400 * CONTEXT + 1}
 
 
 # corpora
@@ -85,27 +103,33 @@ def test_a_split_knows_no_file_names(tmp_path, folders):
     for i, path in enumerate(sorted(folders[0].iterdir(), reverse=True)):
         (other / "deep" / f"{i}.md").write_bytes(path.read_bytes())
     two = read_corpus(other)
-    assert one.name == two.name == "colours"
-    assert np.array_equal(one.train, two.train)
-    assert np.array_equal(one.held, two.held)
+    assert one == two
+    assert one.name == "colours"
 
 
 def test_documents_are_held_out_whole(folders):
     corpus = read_corpus(folders[0])
-    assert corpus.held.shape == (32, CONTEXT + 1)
-    train = corpus.train.tobytes()
-    documents = [path.read_bytes() for path in folders[0].iterdir()]
-    inside = [document in train for document in documents]
-    assert 0 < inside.count(False) < 5
-    outside = b"".join(sorted(document for document, kept in zip(documents, inside, strict=True) if not kept))
-    assert len(train) + len(outside) == sum(map(len, documents))
-    assert not any(window.tobytes() in train for window in corpus.held)
+    documents = {path.read_bytes() for path in folders[0].iterdir()}
+    assert set(corpus.held) < documents
+    assert 0 < len(corpus.held) < 5
+    rest = b"".join(documents - set(corpus.held))
+    assert sorted(b"".join(corpus.train)) == sorted(rest)
+
+
+def test_what_is_trained_on_is_shuffled_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr(corpora, "HELD_OUT", 32)
+    path = tmp_path / "notes.txt"
+    path.write_text("".join(f"line {i} of the notes\n" for i in range(20_000)), encoding="utf-8")
+    parts = read_corpus(path).train
+    assert all(part.endswith(b"\n") for part in parts)
+    assert max(map(len, parts)) < 2100
+    assert list(parts) != sorted(parts)
 
 
 def test_a_document_that_is_there_twice_counts_once(folders):
     before = read_corpus(folders[0])
     (folders[0] / "copy.txt").write_bytes((folders[0] / "3.txt").read_bytes())
-    assert np.array_equal(read_corpus(folders[0]).train, before.train)
+    assert read_corpus(folders[0]) == before
 
 
 def test_one_file_is_cut_at_line_ends(tmp_path, monkeypatch):
@@ -114,40 +138,61 @@ def test_one_file_is_cut_at_line_ends(tmp_path, monkeypatch):
     path.write_text("".join(f"line {i} of the notes\n" for i in range(20_000)), encoding="utf-8")
     corpus = read_corpus(path)
     assert corpus.name == "notes"
-    assert corpus.train.tobytes().endswith(b"\n")
-    assert len(corpus.train) < path.stat().st_size
+    assert all(document.endswith(b"\n") for document in corpus.held)
+    assert sum(map(len, corpus.train + corpus.held)) == path.stat().st_size
 
 
 def test_corpora_that_cannot_be_used(tmp_path, folders):
     with pytest.raises(DataError, match=r"there is no corpus .*absent; name a folder of text files, or one file"):
         read_corpus(tmp_path / "absent")
     (tmp_path / "short.txt").write_text("too short\n")
-    with pytest.raises(DataError, match=r"short\.txt has 10 bytes, too few to hold 4,128 out for the evaluation"):
+    with pytest.raises(DataError, match=r"short\.txt has 10 bytes, too few to hold 2,048 out for the evaluation"):
         read_corpus(tmp_path / "short.txt")
 
 
 def test_a_corpus_too_small_for_its_largest_run_is_named(folders):
+    pytest.importorskip("tokenizers")
     corpora = [read_corpus(folder) for folder in folders]
-    runs = grid(["colours", "animals"], budgets=[1e10], sizes=2, tokens_per_param=20)
-    with pytest.raises(DataError) as refused:
-        microsweep.check_sizes(corpora, runs)
-    assert "no run reads a byte twice" in str(refused.value)
+    with pytest.raises(DataError, match="no run reads a token twice") as refused:
+        tokenize(corpora, {"colours": 10_000_000, "animals": 1000})
     assert "colours has " in str(refused.value)
-    assert "animals has " in str(refused.value)
-    microsweep.check_sizes(corpora, grid(["colours", "animals"], **SMALL))
+    assert "animals" not in str(refused.value)
+
+
+def test_subwords_are_the_bytes_of_the_text(folders):
+    pytest.importorskip("tokenizers")
+    corpora = [read_corpus(folder) for folder in folders]
+    few, many = (tokenize(corpora, {"colours": needed, "animals": needed}) for needed in (2000, 9000))
+    for tokenized, more in zip(few, many, strict=True):
+        assert len(tokenized.train) >= 2000
+        assert tokenized.train.max() < VOCABULARY
+        assert tokenized.held.shape == (32, CONTEXT + 1)
+        assert CONTEXT < tokenized.held_bytes.mean() < 8 * CONTEXT
+        assert np.array_equal(more.train[:2000], tokenized.train[:2000])
 
 
 def test_batches_read_nothing_twice():
-    data = (np.arange(100 * CONTEXT + 1) // CONTEXT).astype(np.uint8)
-    batches = list(training._batches(data, Run("a", 8, 25, 1.0)))
-    assert len(batches) == 25
-    predicted = np.concatenate(batches)[:, 0]
-    assert sorted(predicted) == list(range(100))
-    longer = np.concatenate(batches[:5])
-    shorter = np.concatenate(list(training._batches(data, Run("a", 8, 5, 1.0))))
-    assert np.array_equal(longer, shorter)
-    other = np.concatenate(list(training._batches(data, Run("a", 8, 5, 1.0, seed=1))))
-    assert not np.array_equal(other, shorter)
+    data = (np.arange(100 * CONTEXT + 1) // CONTEXT).astype(np.uint16)
+
+    def read(run):
+        return np.concatenate(list(training._batches([data], run)))[:, 0]
+
+    run = Run(("a",), 8, 4, 25, 1.0)
+    assert sorted(read(run)) == list(range(100))
+    assert np.array_equal(read(Run(("a",), 8, 4, 5, 1.0)), read(run)[:20])
+    assert not np.array_equal(read(Run(("a",), 8, 4, 5, 1.0, seed=1)), read(run)[:20])
+
+
+def test_what_comes_first_does_not_depend_on_how_much_there_is(monkeypatch):
+    monkeypatch.setattr(training, "BLOCK", 10)
+    assert np.array_equal(training._order(25, 0)[:20], training._order(40, 0)[:20])
+    assert sorted(training._order(25, 0)) == list(range(25))
+
+
+def test_a_mixture_reads_its_parts_in_turn():
+    parts = [np.full(20 * CONTEXT + 1, value, np.uint16) for value in (1, 2)]
+    batches = list(training._batches(parts, Run(("a", "b"), 8, 5, 4, 1.0)))
+    assert np.concatenate(batches)[:, 0].tolist() == [1, 2] * 10
 
 
 def test_the_rate_rises_and_falls_to_nought():
@@ -188,7 +233,6 @@ def test_the_measured_sweep():
     assert set(large.train_sets) <= set(sweep.train_sets)
     assert np.allclose(sweep.table["flops"], 6 * sweep.table["params"] * sweep.table["tokens"])
     assert np.allclose(large.table["flops"] / sweep.table["flops"].max(), 20, rtol=0.02)
-    assert set(sweep.table["params"]) <= {count_params(width) for width in range(4, 512, 4)}
 
 
 def test_the_measured_sweep_falls_with_compute():
@@ -207,31 +251,35 @@ def torch():
 
 def test_a_sweep_of_ones_own(folders, tmp_path, torch, capsys):
     output = tmp_path / "runs.csv"
-    options = "--budgets 1e8,2e8 --sizes 2 --tokens-per-param 4 --large-factor 2 --no-progress"
-    command = ["sweep", *map(str, folders), "-o", str(output), *options.split()]
+    layout = "--budgets 3e7,6e7 --sizes 2 --tokens-per-param 1 --large-factor 2 --seeds 2 --mixture colours,animals"
+    command = ["sweep", *map(str, folders), "-o", str(output), "--no-progress", *layout.split()]
     assert cli.main(command) == 0
     assert "Written: " in capsys.readouterr().err
     sweep, large = load_sweep(output), pd.read_csv(large_path(output))
-    assert sweep.train_sets == sweep.eval_sets == ["animals", "colours"]
-    assert sweep.n_runs == 8
-    assert len(large) == 4
+    assert sweep.eval_sets == ["animals", "colours"]
+    assert sweep.train_sets == ["animals", "colours", "colours+animals"]
+    assert sweep.n_runs == 2 * 3 * 4
+    assert len(large) == 3 * 2
     assert (sweep.table["held_out_se"] > 0).all()
     assert "loss_se" not in sweep.table  # the windows are the same for all runs: no noise of one run
     own = sweep.table[sweep.table["train_set"] == sweep.table["eval_set"]]
-    other = sweep.table[sweep.table["train_set"] != sweep.table["eval_set"]]
-    assert own["loss"].max() < np.log(256) < 6
-    assert own["loss"].max() < other["loss"].min()
+    single = sweep.table[sweep.table["train_set"] != "colours+animals"]
+    other = single[single["train_set"] != single["eval_set"]]
+    assert own["loss"].max() < np.log(256)
+    assert own["loss"].mean() < other["loss"].mean()
+    mixed = sweep.table[sweep.table["train_set"] == "colours+animals"]
+    assert mixed.groupby("eval_set")["loss"].mean().max() < other["loss"].mean()
 
 
 def test_a_stopped_sweep_goes_on(folders, tmp_path, torch, monkeypatch):
     output, made = tmp_path / "runs.csv", []
     train = microsweep.train
 
-    def stops(run, corpora, **options):
-        if len(made) == 3:
+    def stops(runs, corpora, **options):
+        if made:
             raise KeyboardInterrupt
-        made.append(run.run_id)
-        return train(run, corpora, **options)
+        made.extend(run.run_id for run in runs)
+        return train(runs, corpora, **options)
 
     monkeypatch.setattr(measurement, "train", stops)
     with pytest.raises(KeyboardInterrupt):
@@ -245,13 +293,13 @@ def test_a_stopped_sweep_goes_on(folders, tmp_path, torch, monkeypatch):
     assert not table.duplicated(["run_id", "eval_set"]).any()
 
 
-def test_a_run_repeats_itself(folders, torch):
-    corpora = [read_corpus(folder) for folder in folders]
-    (run, *_) = grid(["colours"], **SMALL)
-    first, second = (microsweep.train(run, corpora)["loss"] for _ in range(2))
-    assert np.allclose(first, second, rtol=1e-5)
-    other = microsweep.train(Run(run.train_set, run.width, run.steps, run.budget, seed=1), corpora)["loss"]
-    assert not np.allclose(first, other, rtol=1e-5)
+def test_a_run_does_not_know_its_neighbours(folders, torch):
+    tokenized = tokenize([read_corpus(folder) for folder in folders], {"colours": 9000, "animals": 9000})
+    run = Run(("colours",), 8, 4, 12, 1.0)
+    beside = [Run(("animals",), 8, 4, 12, 1.0), run, Run(("colours",), 8, 4, 12, 1.0, seed=1)]
+    alone, all_three = microsweep.train([run], tokenized), microsweep.train(beside, tokenized)
+    assert np.allclose(alone["loss"], all_three["loss"][2:4], rtol=2e-3)
+    assert not np.allclose(alone["loss"], all_three["loss"][4:6], rtol=2e-3)
 
 
 def test_a_table_of_other_corpora_is_left_alone(folders, tmp_path, torch):
@@ -272,11 +320,11 @@ def test_a_table_of_other_corpora_is_left_alone(folders, tmp_path, torch):
         (b"a,b\n1,2\n", "is not the table of a sweep: it has no 'corpora'"),
     ],
 )
-def test_a_file_that_is_no_sweep_is_left_alone(folders, tmp_path, content, said):
+def test_a_file_that_is_no_sweep_is_left_alone(tmp_path, content, said):
     output = tmp_path / "runs.csv"
     output.write_bytes(content)
     with pytest.raises(DataError, match=said):
-        measurement.measure([], [read_corpus(folder) for folder in folders], output)
+        measurement.measure([], [], output)
     assert output.read_bytes() == content
 
 
@@ -296,39 +344,45 @@ def test_two_corpora_of_one_name(folders, tmp_path, torch):
         microsweep.sweep([folders[0], tmp_path / "b" / "colours"], tmp_path / "runs.csv", **SMALL)
 
 
+def test_a_mixture_of_what_is_not_there(folders, tmp_path, torch):
+    with pytest.raises(DataError, match=r"the mixture colours\+birds names no corpus 'birds'"):
+        microsweep.sweep(folders, tmp_path / "runs.csv", **SMALL, mixtures=[["colours", "birds"]])
+
+
 @pytest.mark.parametrize("width", [8, 12, 64, 136])
 def test_parameters_are_counted_as_they_are(width, torch):
-    model = transformer.build_transformer(width)
-    assert sum(parameter.numel() for parameter in model.parameters()) == count_params(width)
+    models = transformer.build_transformers(width, [0, 1])
+    assert sum(parameter.numel() for parameter in models.parameters()) == 2 * count_params(width)
 
 
-def test_a_prediction_sees_nothing_ahead(torch, monkeypatch):
-    """Bytes after the middle change; what is predicted up to there does not."""
+def test_a_prediction_sees_nothing_ahead(torch):
+    """Tokens after the middle change; what is predicted up to there does not."""
     torch.manual_seed(0)
-    model = transformer.build_transformer(32)
-    for parameter in model.parameters():  # blocks start as the identity
+    models = transformer.build_transformers(32, [0])
+    for parameter in models.parameters():  # blocks start as the identity
         torch.nn.init.normal_(parameter, std=0.2)
-    each = []
-    whole = torch.nn.functional.cross_entropy
-
-    def listen(*args, **options):
-        each.append(whole(*args, **options))
-        return each[-1]
-
-    monkeypatch.setattr(torch.nn.functional, "cross_entropy", listen)
-    sequences = torch.randint(256, (1, CONTEXT + 1))
+    sequences = torch.randint(VOCABULARY, (1, 1, CONTEXT + 1))
     changed = sequences.clone()
-    changed[0, 65:] = (changed[0, 65:] + 1) % 256
+    changed[..., 33:] = (changed[..., 33:] + 1) % VOCABULARY
     with torch.no_grad():
-        model.losses(sequences), model.losses(changed)
-    before, after = each
-    assert torch.allclose(before[:64], after[:64], atol=1e-5)
-    assert not torch.isclose(before[64:], after[64:]).any()
+        before, after = models.losses(sequences)[0, 0], models.losses(changed)[0, 0]
+    assert torch.allclose(before[:32], after[:32], atol=1e-5)
+    assert not torch.isclose(before[32:], after[32:]).any()
+
+
+def test_cross_entropy_is_pytorchs_own(torch):
+    logits, targets = torch.randn(2, 5, 7, requires_grad=True), torch.randint(7, (2, 5, 1))
+    each = transformer._cross_entropy().apply(logits, targets)
+    (ours,) = torch.autograd.grad(each.square().sum(), logits)
+    expected = torch.nn.functional.cross_entropy(logits.view(10, 7), targets.flatten(), reduction="none")
+    (theirs,) = torch.autograd.grad(expected.square().sum(), logits)
+    assert torch.allclose(each.flatten(), expected, atol=1e-6)
+    assert torch.allclose(ours, theirs, atol=1e-6)
 
 
 def test_the_model_learns(torch):
-    text = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 4000, np.uint8)
+    text = np.frombuffer(b"the quick brown fox jumps over the lazy dog. " * 4000, np.uint8).astype(np.uint16)
     held = text[: 32 * (CONTEXT + 1)].reshape(32, CONTEXT + 1)
-    corpus = Corpus("fox", text, held)
-    table = microsweep.train(Run("fox", 16, 200, 1.0), [corpus])
+    corpus = TokenizedCorpus("fox", text, held, np.full(32, CONTEXT))
+    table = microsweep.train([Run(("fox",), 16, 4, 200, 1.0)], [corpus])
     assert table["loss"].item() < 0.5
