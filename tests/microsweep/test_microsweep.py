@@ -246,6 +246,7 @@ def test_the_measured_sweep_falls_with_compute():
 
 @pytest.fixture
 def torch():
+    pytest.importorskip("tokenizers")
     return pytest.importorskip("torch")
 
 
