@@ -121,9 +121,8 @@ class CompiledModel:
             if kept.method == "laplace":
                 posterior, stats = run_importance(density, kept, what=what, stage=at)
             else:
-                posterior, stats = self._chains(
-                    partial(run_nuts, module, density, given[-1], what=what, stage=at), kept
-                )
+                draw = partial(run_nuts, module, density, given[-1], what=what, stage=at)
+                posterior, stats = self._passing(draw, kept) if module.again else draw(kept)
             kept = replace(kept, chains=posterior.sizes["chain"], draws=posterior.sizes["draw"])
             drawn.append(posterior)
             statistics.append(stats.rename({str(v): f"{v}{module.suffix}" for v in stats.data_vars}))
@@ -136,7 +135,7 @@ class CompiledModel:
         return found, xr.merge(statistics) if statistics else xr.Dataset()
 
     @staticmethod
-    def _chains(draw: Callable[..., tuple[xr.Dataset, xr.Dataset]], settings: SamplerSettings) -> Any:
+    def _passing(draw: Callable[..., tuple[xr.Dataset, xr.Dataset]], settings: SamplerSettings) -> Any:
         """Draws of a module by NUTS, and their statistics: once more where that is needed to pass the bars."""
         posterior, stats = draw(settings)
         stricter = settings_to_pass(posterior, stats, settings)

@@ -277,6 +277,7 @@ class Mixture(Structure[MixtureSpec, MixtureArrays]):
                 suffix=f"_{e}" if e else "",
                 target_accept=0.9,
                 directions=_DIRECTIONS,
+                again=False,
             )
 
         return tuple(module(e) for e in range(len(arrays.evaluations)))

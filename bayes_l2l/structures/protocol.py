@@ -78,6 +78,8 @@ class Module(Generic[Arrays]):
         Largest acceptance that the step size is adapted to.
     directions : int
         Of the posterior's shape at its mode, how many are handed to the sampler at most.
+    again : bool
+        Whether it is drawn once more, longer, where chains miss the bars; not where that would take an hour.
     """
 
     build: Callable[[], pm.Model]
@@ -86,6 +88,7 @@ class Module(Generic[Arrays]):
     suffix: str = ""
     target_accept: float = 1.0
     directions: int = 64
+    again: bool = True
 
     @cached_property
     def model(self) -> pm.Model:
