@@ -192,7 +192,8 @@ def isoflops(train: pd.DataFrame) -> Any:
     fig = Figure(figsize=(11, 6), layout="constrained")
     for ax, name in zip(fig.subplots(2, 3).flat, names, strict=True):
         for budget, colour in zip(budgets, colours, strict=True):
-            curve = train[(train["train_set"] == name) & (train["budget"] == budget)].sort_values("params")
+            curve = train[(train["train_set"] == name) & (train["budget"] == budget)]
+            curve = curve.groupby("params", as_index=False)["loss"].mean()  # over seeds
             ax.plot(curve["params"], curve["loss"], "o-", ms=3.5, lw=1, color=colour, label=f"{budget:.2g} FLOPs")
         ax.set(xscale="log", title=name)
         ax.spines[["top", "right"]].set_visible(False)
@@ -216,9 +217,9 @@ def as_markdown(found: dict[str, Any]) -> str:
         f"{found['train_to_train']['held90']} of {found['train_to_train']['n']} pairs, 50% intervals "
         f"{found['train_to_train']['held50']}. `unreached` is the percentage of draws that the intervals leave out: "
         "their irreducible entropy of the source is above the loss that it reached.\n",
-        _markdown(pd.DataFrame(found["pairs"])),
+        markdown(pd.DataFrame(found["pairs"])),
         "## Forecasts from N and D\n",
-        _markdown(
+        markdown(
             pd.DataFrame(found["forecasts"])
             .T.rename_axis("fit")
             .reset_index()[
@@ -226,9 +227,9 @@ def as_markdown(found: dict[str, Any]) -> str:
             ]
         ),
         "Train losses, one by one:\n",
-        _markdown(pd.DataFrame(found["train_losses"])),
+        markdown(pd.DataFrame(found["train_losses"])),
         "## Fits\n",
-        _markdown(
+        markdown(
             pd.DataFrame(found["fits"]).T.drop(columns="notes").rename_axis("fit").reset_index(),
         ),
         *(f"- {name}: {note}\n" for name, fit in found["fits"].items() for note in fit["notes"]),
@@ -236,21 +237,23 @@ def as_markdown(found: dict[str, Any]) -> str:
         "Budgets, of five, whose best size is not at an end: "
         + ", ".join(f"{name} {count}" for name, count in inside.items())
         + ". The best size of each:\n",
-        _markdown(made),
+        markdown(made),
     ]
     if found["by_kind"]:
         shown = pd.DataFrame(found["by_kind"])[["kind", "n", "rel_error", "bias", "crps", "coverage50", "coverage90"]]
-        parts += ["## The fit of all losses, by kind of cell\n", _markdown(shown)]
+        parts += ["## The fit of all losses, by kind of cell\n", markdown(shown)]
     if found["repeats"]:
         parts += [
             "## Repeats\n",
             "`again` is seed 0 once more, `sd` over seeds (initial weights and order of the data).\n",
-            _markdown(pd.DataFrame(found["repeats"])),
+            markdown(pd.DataFrame(found["repeats"])),
         ]
     return "\n".join(parts)
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown, numbers to four digits."""
+
     def shown(value: Any) -> str:
         if isinstance(value, bool | np.bool_):
             return "yes" if value else "no"

@@ -46,6 +46,7 @@ from bayes_l2l.files import write_picture, write_table, write_whole
 from bayes_l2l.microsweep import Run, grid
 from bayes_l2l.microsweep.runs import tokens_needed
 from bayes_l2l.plotting import laws as plots
+from benchmarks.microsweep import by_kind, diagnosed, fit_files, isoflops, markdown, say, train_to_train
 
 Documents = Iterable[str]
 
@@ -296,12 +297,6 @@ def rates(work: Path) -> None:
     write_table(pd.DataFrame(rows), RESULTS / "microsweep_next_rates.csv")
 
 
-def say(text: str) -> None:
-    """Tell how it goes."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
-
-
 def _in_disorder(paths: list[Path]) -> list[Path]:
     """Paths in the order of their hashes: what is cut off at `LARGEST` is then of every kind."""
     return sorted(paths, key=lambda path: hashlib.sha256("/".join(path.parts[-3:]).encode()).digest())
@@ -334,11 +329,6 @@ def _pieces(text: str, size: int) -> Iterator[str]:
 def table_of(path: Path) -> l2l.Sweep:
     """The sweep, or its large runs."""
     return read_sweep(path, columns={"loss_unit": "nats/byte"}, min_runs=1)
-
-
-def fit_files(work: Path) -> dict[str, Path]:
-    """What is fitted, and where the fits are kept."""
-    return {"train losses": work / "train.nc", "all losses": work / "all.nc"}
 
 
 def fit(work: Path) -> None:
@@ -412,23 +402,6 @@ def by_distance(train: l2l.Sweep, model: pd.DataFrame, large: l2l.Sweep) -> list
     return scores.summary(pd.concat(both), by=["factor", "forecast"]).to_dict("records")
 
 
-def train_to_train(fit: l2l.Fit, large: l2l.Sweep) -> pd.DataFrame:
-    """What the train loss of one set's large run, which is not fitted, says of another's: a row an ordered pair."""
-    losses = large.table.set_index("train_set")["loss"]
-    rows = []
-    for source in losses.index:
-        for target in losses.index.drop(source):
-            draws = fit.translate(source, target).forecast(losses[source])[:, 0]
-            low, lower, median, upper, high = np.nanquantile(draws, [0.05, 0.25, 0.5, 0.75, 0.95])
-            loss = losses[target]
-            row = {"source": source, "target": target, "actual": loss, "median": median, "low": low, "high": high}
-            held = {"held90": bool(low <= loss <= high), "held50": bool(lower <= loss <= upper)}
-            # Draws whose irreducible entropy of the source lies above its observed loss say nothing of the target.
-            unreached = 100 * float(np.isnan(draws).mean())
-            rows.append(row | held | {"rel_error": 100 * abs(median / loss - 1), "unreached": unreached})
-    return pd.DataFrame(rows)
-
-
 def curves(train: pd.DataFrame) -> pd.DataFrame:
     """How each isoFLOP curve looks: a parabola in log N, what it leaves, and where the best size lies."""
     rows = []
@@ -467,47 +440,6 @@ def seed_scatter(table: pd.DataFrame) -> list[dict[str, Any]]:
     ]
 
 
-def diagnosed(fit: l2l.Fit) -> dict[str, Any]:
-    """How a fit went."""
-    worst = {kind: fit.diagnostics.sel(diagnostic=kind).to_array() for kind in ("rhat", "ess_bulk")}
-    return {
-        "losses": len(fit.sweep),
-        "cells": len(fit.cells),
-        "seconds": fit.record["seconds"],
-        "rhat": float(worst["rhat"].max()),
-        "ess": float(worst["ess_bulk"].min()),
-        "divergences": int(fit.tree["sample_stats"]["diverging"].sum()),
-        "notes": [str(note) for note in fit.notes],
-    }
-
-
-def by_kind(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """Scores of train losses and of those on the other corpora."""
-    kind = np.where(rows["eval_set"] == rows["train_set"], "train", "other")
-    return scores.summary(rows.assign(kind=kind), by="kind").to_dict("records")
-
-
-def isoflops(train: pd.DataFrame) -> Any:
-    """Loss against N, a curve a budget and a panel a corpus."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    names, budgets = sorted(train["train_set"].unique()), sorted(train["budget"].unique())
-    colours = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(budgets)))
-    fig = Figure(figsize=(11, 6), layout="constrained")
-    for ax, name in zip(fig.subplots(2, 3).flat, names, strict=True):
-        for budget, colour in zip(budgets, colours, strict=True):
-            curve = train[(train["train_set"] == name) & (train["budget"] == budget)]
-            curve = curve.groupby("params", as_index=False)["loss"].mean()  # over seeds
-            ax.plot(curve["params"], curve["loss"], "o-", ms=3.5, lw=1, color=colour, label=f"{budget:.2g} FLOPs")
-        ax.set(xscale="log", title=name)
-        ax.spines[["top", "right"]].set_visible(False)
-    fig.supxlabel("parameters N")
-    fig.supylabel("train loss (nats/byte)")
-    fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=len(budgets), frameon=False)
-    return fig
-
-
 def as_markdown(found: dict[str, Any]) -> str:
     """The results as a page."""
     parts = [
@@ -521,9 +453,9 @@ def as_markdown(found: dict[str, Any]) -> str:
         f"{found['train_to_train']['held90']} of {found['train_to_train']['n']} pairs, 50% intervals "
         f"{found['train_to_train']['held50']}. `unreached` is the percentage of draws that the intervals leave out: "
         "their irreducible entropy of the source is above the loss that it reached.\n",
-        _markdown(pd.DataFrame(found["pairs"])),
+        markdown(pd.DataFrame(found["pairs"])),
         "## Forecasts from N and D\n",
-        _markdown(
+        markdown(
             pd.DataFrame(found["forecasts"])
             .T.rename_axis("fit")
             .reset_index()[
@@ -531,7 +463,7 @@ def as_markdown(found: dict[str, Any]) -> str:
             ]
         ),
         "Train losses, by compute over the largest budget of the grid, beside the bootstrap of Eq. 4:\n",
-        _markdown(
+        markdown(
             pd.DataFrame(found["by_distance"])[
                 [
                     "factor",
@@ -548,9 +480,9 @@ def as_markdown(found: dict[str, Any]) -> str:
             ]
         ),
         "One by one:\n",
-        _markdown(pd.DataFrame(found["train_losses"])),
+        markdown(pd.DataFrame(found["train_losses"])),
         "## Fits\n",
-        _markdown(
+        markdown(
             pd.DataFrame(found["fits"]).T.drop(columns="notes").rename_axis("fit").reset_index(),
         ),
         *(f"- {name}: {note}\n" for name, fit in found["fits"].items() for note in fit["notes"]),
@@ -558,27 +490,17 @@ def as_markdown(found: dict[str, Any]) -> str:
         "A parabola in log N of the log loss: where its lowest point is, and what it leaves (percent; the square "
         "root of the sum of squares over the sizes less three). `inside`: neither the best size nor that point is at "
         "an end.\n",
-        _markdown(pd.DataFrame(found["curves"])),
+        markdown(pd.DataFrame(found["curves"])),
     ]
     if found["scatter"]:
         parts += [
             "Standard deviation of train losses over seeds (percent of the loss):\n",
-            _markdown(pd.DataFrame(found["scatter"])),
+            markdown(pd.DataFrame(found["scatter"])),
         ]
     if found["by_kind"]:
         shown = pd.DataFrame(found["by_kind"])[["kind", "n", "rel_error", "bias", "crps", "coverage50", "coverage90"]]
-        parts += ["## The fit of all losses, by kind of cell\n", _markdown(shown)]
+        parts += ["## The fit of all losses, by kind of cell\n", markdown(shown)]
     return "\n".join(parts)
-
-
-def _markdown(table: pd.DataFrame) -> str:
-    def shown(value: Any) -> str:
-        if isinstance(value, bool | np.bool_):
-            return "yes" if value else "no"
-        return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
-
-    lines = [list(table.columns), ["---"] * len(table.columns), *table.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(map(shown, line)) + " |" for line in lines) + "\n"
 
 
 JOBS: Final = {

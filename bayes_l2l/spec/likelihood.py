@@ -143,7 +143,24 @@ def _belongs(record: Mapping[str, Any], known: set[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Discrepancy:
+class _Numbers:
+    """A table of the model file whose values are numbers."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, record: Any) -> Any:
+        return only_known(cls, record)
+
+    def to_dict(self) -> dict[str, float]:
+        """Plain types, as in the file."""
+        return dict(vars(self))
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} = {value:g}" for name, value in vars(self).items())
+
+
+@dataclass(frozen=True)
+class Discrepancy(_Numbers):
     """How far small runs may lie from the law, together.
 
     Log R deviates by a normal effect of standard deviation ``at_largest (C / largest C)^-rate``, at most ``cap``.
@@ -161,21 +178,9 @@ class Discrepancy:
     cap: Annotated[float, _AT_LEAST_0]
     mean: Annotated[float, BeforeValidator(number(-10, 10, "a number from -10 to 10"))] = 0.0
 
-    @model_validator(mode="before")
-    @classmethod
-    def _known(cls, record: Any) -> Any:
-        return only_known(cls, record)
-
-    def to_dict(self) -> dict[str, float]:
-        """Plain types, as in the file."""
-        return dict(vars(self))
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name} = {value:g}" for name, value in vars(self).items())
-
 
 @dataclass(frozen=True)
-class ResidualCorrelation:
+class ResidualCorrelation(_Numbers):
     """What residuals of one cell have in common at near sizes, for plans of runs; a fit takes them as independent.
 
     Parameters
@@ -189,26 +194,14 @@ class ResidualCorrelation:
     part: Annotated[float, BeforeValidator(number(0, 1, "a number from 0 to 1"))]
     length: Annotated[float, BeforeValidator(number(1e-3, 100, "a number from 0.001 to 100"))]
 
-    @model_validator(mode="before")
-    @classmethod
-    def _known(cls, record: Any) -> Any:
-        return only_known(cls, record)
-
     def of(self, squared_distance: Floats) -> Floats:
         """Correlation matrix of residuals at squared distances in (log N, log D), shape (run, run)."""
         apart = np.eye(len(squared_distance))
         return (1 - self.part) * apart + self.part * np.exp(-squared_distance / (2 * self.length**2))
 
-    def to_dict(self) -> dict[str, float]:
-        """Plain types, as in the file."""
-        return dict(vars(self))
-
-    def __str__(self) -> str:
-        return f"part = {self.part:g}, length = {self.length:g}"
-
 
 @dataclass(frozen=True)
-class DifferenceSpec:
+class DifferenceSpec(_Numbers):
     """How the losses of training sets on one evaluation differ among the largest runs and beyond.
 
     Parameters
@@ -224,18 +217,6 @@ class DifferenceSpec:
     change: Annotated[float, BeforeValidator(number(1e-6, 10, "a number from 0.000001 to 10"))]
     weight_exponent: Small
     counts: Annotated[float, BeforeValidator(number(1e-3, 1, "a number from 0.001 to 1"))] = 1.0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known(cls, record: Any) -> Any:
-        return only_known(cls, record)
-
-    def to_dict(self) -> dict[str, float]:
-        """Plain types, as in the file."""
-        return dict(vars(self))
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name} = {value:g}" for name, value in vars(self).items())
 
 
 @dataclass(frozen=True, kw_only=True)
