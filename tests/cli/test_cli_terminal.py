@@ -84,11 +84,11 @@ def test_a_forecast_on_a_terminal(joint_file, terminal, capsys):
         "",
         "train_set         eval_set          median  90% interval",
         "fineweb-edu-100b  fineweb-edu-100b   2.504  [2.464, 2.540]",
-        "fineweb-edu-100b  task               2.525  [2.482, 2.566]",
+        "fineweb-edu-100b  task               2.548  [2.508, 2.582]",
         "smollm-corpus     smollm-corpus      2.169  [2.136, 2.211]",
-        "smollm-corpus     task               2.613  [2.572, 2.656]",
+        "smollm-corpus     task               2.639  [2.598, 2.678]",
         "starcoder         starcoder          1.109  [1.090, 1.131]",
-        "starcoder         task               3.104  [3.054, 3.151]",
+        "starcoder         task               3.048  [2.999, 3.089]",
     ]
     assert "A file (-o) or a pipe also gets: mean, sd, 9 quantiles.\n" in shown.err
 

@@ -602,8 +602,8 @@ def test_mapping_files_that_cannot_be_read(tmp_path):
         (
             {"colums": {}},
             "unknown key 'colums'; did you mean 'columns'? "
-            "(known: columns, losses, errors, accuracies, chance, n_items, own, where, constants, units, use, "
-            "loss_unit, keep)",
+            "(known: columns, losses, errors, accuracies, chance, n_items, own, weights, where, constants, units, "
+            "use, loss_unit, keep)",
         ),
         ({"columns": 3}, "columns is 3; it must be a table of name = 'column'"),
         ({"losses": {"a": 3}}, "losses.a is 3; it must be a string"),

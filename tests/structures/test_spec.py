@@ -190,13 +190,13 @@ def test_hyper_priors_are_read_as_priors():
         (
             "structure",
             "pairs",
-            "structure is 'pairs'; known are error_rate, joint, pairwise, "
+            "structure is 'pairs'; known are error_rate, joint, mixture, pairwise, "
             "relations_only, separate; did you mean 'pairwise'?",
         ),
         (
             "structure",
             ["joint"],
-            "structure is ['joint']; known are error_rate, joint, pairwise, relations_only, separate.",
+            "structure is ['joint']; known are error_rate, joint, mixture, pairwise, relations_only, separate.",
         ),
         ("structure", "joint", "has an unknown key 'alpha'"),
         ("likelihood.discrepancy", 3, "likelihood.discrepancy must be a table, not 3."),
