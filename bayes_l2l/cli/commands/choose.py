@@ -33,7 +33,6 @@ from bayes_l2l.cli.verdicts import status
         "choose fit.nc --eval-set hellaswag --flops 1e21",
         "choose fit.nc --eval-set piqa --params 3e9 --tokens 5e10 --pairs",
         "choose fit.nc --eval-set piqa --eval-set boolq --flops 1e21",
-        "choose fit.nc --over mixtures --params 1e9 --tokens 2e10",
     ),
 )
 @FIT
