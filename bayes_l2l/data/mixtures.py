@@ -105,7 +105,7 @@ def weights_of_sets(table: pd.DataFrame) -> tuple[list[str], list[str], npt.NDAr
     if (lacking := of_set.isna().any(axis=1)).any():
         raise DataError(f"the training set {of_set.index[lacking][0]!r} lacks weights, which every mixture needs")
     values = of_set.to_numpy(dtype=float)
-    return of_set.index.tolist(), [n.removeprefix(PREFIX) for n in names], normalised(values)
+    return of_set.index.tolist(), domains_of(table), normalised(values)
 
 
 def normalised(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

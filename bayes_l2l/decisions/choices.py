@@ -24,7 +24,7 @@ from bayes_l2l.laws.scaling import FLOPS_PER_PARAM_TOKEN
 from bayes_l2l.notes import Note
 from bayes_l2l.posterior.draws import QUANTILES, summary, thinned
 from bayes_l2l.posterior.posterior import Posterior
-from bayes_l2l.prediction.averages import Weights, shares_of, weighted
+from bayes_l2l.prediction.averages import Weights, in_words, shares_of, weighted
 from bayes_l2l.prediction.forecasts import forecast, kind_of
 from bayes_l2l.prediction.optimum import optimal_sizes
 from bayes_l2l.structures.error_rate import at_chance, learned, metrics_of
@@ -333,12 +333,11 @@ class Choice:
     def _verdict(self) -> str:
         table = self.table(quantiles=[0.5])
         first, second = table.iloc[0], table.iloc[1]
-        where = " and ".join(name if w == 1 else f"{name} (weight {w:.3g})" for name, w in self.shares.items())
         size = f"{first['params']:.3g} parameters and {first['tokens']:.3g} tokens"
         state = "decided" if self.decided else "not decided"
         return (
-            f"{state}: {first['train_set']} for the {BETTER[self.metric]} {WORDS[self.metric]} on {where} at "
-            f"{first['flops']:.3g} FLOPs ({size}): the best of {len(table)} with probability {first['p_best']:.2f}; "
+            f"{state}: {first['train_set']} for the {BETTER[self.metric]} {WORDS[self.metric]} on "
+            f"{in_words(self.shares)} at {first['flops']:.3g} FLOPs ({size}): the best of {len(table)} with probability {first['p_best']:.2f}; "
             f"{second['train_set']} is better with probability {second['p_better_than_best']:.2f}"
         )
 

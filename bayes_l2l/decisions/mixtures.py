@@ -14,7 +14,7 @@ from bayes_l2l.display import as_html
 from bayes_l2l.errors import ForecastError, did_you_mean
 from bayes_l2l.notes import Note
 from bayes_l2l.posterior.draws import summary
-from bayes_l2l.prediction.averages import Weights, shares_of, weighted
+from bayes_l2l.prediction.averages import Weights, in_words, shares_of, weighted
 from bayes_l2l.prediction.forecasts import Forecast, forecast, named_cells
 from bayes_l2l.structures.mixture_draws import mixture_draws
 from bayes_l2l.structures.protocol import structure_of
@@ -109,7 +109,6 @@ class BestMixture:
         return pd.DataFrame(columns).sort_values("weight", ascending=False, ignore_index=True)
 
     def __str__(self) -> str:
-        where = " and ".join(n if w == 1 else f"{n} (weight {w:.3g})" for n, w in self.shares.items())
         size = self.forecast.points.iloc[0]
         parts = [
             f"{row['domain']} {row['weight']:.2g} ({row['q0.05']:.2g} to {row['q0.95']:.2g})"
@@ -119,7 +118,8 @@ class BestMixture:
         low, median, high = np.quantile(self.losses, [0.05, 0.5, 0.95])
         unit = self.forecast.sweep.loss_unit if self.forecast.sweep else "nats/token"
         return (
-            f"lowest expected loss on {where} at {size['params']:.3g} parameters and {size['tokens']:.3g} tokens: "
+            f"lowest expected loss on {in_words(self.shares)} at {size['params']:.3g} parameters and "
+            f"{size['tokens']:.3g} tokens: "
             f"{', '.join(parts)}\n"
             f"a run of it is forecast to reach {median:.3f} {unit} (90% {low:.3f} to {high:.3f}); it was never "
             f"trained, and is better than the best mixture that was ({self.rival}) with probability "

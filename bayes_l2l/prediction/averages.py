@@ -21,6 +21,11 @@ _NAMED = 3
 _RUN = ("run_id", "train_set", "params", "tokens", "given")
 
 
+def in_words(shares: Mapping[str, float]) -> str:
+    """Evaluations with their weights."""
+    return " and ".join(name if w == 1 else f"{name} (weight {w:.3g})" for name, w in shares.items())
+
+
 def shares_of(names: Sequence[str], weights: Weights | None) -> dict[str, float]:
     """Weight of every evaluation; they sum to 1.
 
