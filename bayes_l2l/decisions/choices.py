@@ -337,7 +337,8 @@ class Choice:
         state = "decided" if self.decided else "not decided"
         return (
             f"{state}: {first['train_set']} for the {BETTER[self.metric]} {WORDS[self.metric]} on "
-            f"{in_words(self.shares)} at {first['flops']:.3g} FLOPs ({size}): the best of {len(table)} with probability {first['p_best']:.2f}; "
+            f"{in_words(self.shares)} at {first['flops']:.3g} FLOPs ({size}): "
+            f"the best of {len(table)} with probability {first['p_best']:.2f}; "
             f"{second['train_set']} is better with probability {second['p_better_than_best']:.2f}"
         )
 
